@@ -1,0 +1,70 @@
+"""Random numbers as a value.
+
+A generator is one 64-bit integer, the state of splitmix64 (Steele, Lea and Flood, OOPSLA
+2014). Every draw returns what was drawn and the generator to use next; nothing is mutated, so
+a node's future is a function of its state. Not for secrets.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TypeAlias
+
+Rng: TypeAlias = int
+
+MASK = 0xFFFF_FFFF_FFFF_FFFF
+_GAMMA = 0x9E37_79B9_7F4A_7C15
+
+
+def seed(*parts: str | int) -> Rng:
+    """A generator named by ``parts``: equal parts, equal stream; any other parts, another one."""
+    hashed = blake2b(digest_size=8)
+    for part in parts:
+        text = str(part).encode("utf-8", "surrogateescape")
+        hashed.update(f"{type(part).__name__}:{len(text)}:".encode() + text)
+    return int.from_bytes(hashed.digest(), "big")
+
+
+def mix(value: int) -> int:
+    """Scatter 64 bits: every input bit reaches every output bit (splitmix64's finaliser)."""
+    value = ((value ^ (value >> 30)) * 0xBF58_476D_1CE4_E5B9) & MASK
+    value = ((value ^ (value >> 27)) * 0x94D0_49BB_1331_11EB) & MASK
+    return value ^ (value >> 31)
+
+
+def draw(rng: Rng) -> tuple[int, Rng]:
+    """64 uniform bits, and the next generator."""
+    rng = (rng + _GAMMA) & MASK
+    value = ((rng ^ (rng >> 30)) * 0xBF58_476D_1CE4_E5B9) & MASK
+    value = ((value ^ (value >> 27)) * 0x94D0_49BB_1331_11EB) & MASK
+    return value ^ (value >> 31), rng
+
+
+def below(rng: Rng, n: int) -> tuple[int, Rng]:
+    """A uniform integer in ``[0, n)``; the bias is under ``n / 2**64``."""
+    value, rng = draw(rng)
+    return (value * n) >> 64, rng
+
+
+def fork(rng: Rng) -> tuple[Rng, Rng]:
+    """An independent child generator, and the next generator."""
+    child, rng = draw(rng)
+    return mix(child ^ _GAMMA), rng
+
+
+def permute(key: int, bits: int, index: int) -> int:
+    """Where a keyed bijection on ``[0, 2**bits)`` sends ``index``.
+
+    Rounds of add, multiply by an odd number, fold the high half down: each is invertible
+    modulo a power of two, so walking ``index`` from 0 upwards visits every value once, in an
+    order that ``key`` chooses, without holding that order in memory. The fewer the bits, the
+    less a round scatters and the more rounds there are.
+    """
+    mask = (1 << bits) - 1
+    half = (bits + 1) >> 1
+    for _ in range(max(4, 12 - bits)):
+        index = ((index + key) * ((key >> 20) | 1)) & mask
+        index ^= index >> half
+        key = (key * 0xD134_2543_DE82_EF95 + _GAMMA) & MASK
+        key ^= key >> 29
+    return index

@@ -1,0 +1,1 @@
+"""SWIM and Lifeguard: who is alive?"""

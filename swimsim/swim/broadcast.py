@@ -1,0 +1,227 @@
+"""The transmit-limited queue and the gossip tick (SWIM 4.1; spec memberlist.md, 6.15, 6.17).
+
+News spreads in two ways: it rides on pings and acks (piggyback), and at every gossip tick a
+few random members are sent whatever fits a packet. Each piece of news is sent a number of
+times that grows with the logarithm of the group, then dropped. The least sent goes first,
+within that the longest, within that the newest; news of a member displaces older news of it.
+
+The queue is a sorted tuple, so what goes into a packet stands at its front, what does not fit
+is skipped by bisection, and the rest is moved as a block without being looked at. A node with
+nothing to say does not tick: the next tick is set when news comes in, at the moment at which a
+ticker that never stopped would have fired.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Literal, TypeAlias, assert_never
+
+from immutables import Map
+from msgspec import Struct
+from msgspec.structs import replace
+
+from swimsim.config import Config
+from swimsim.effects import After, Effect, Send, Then
+from swimsim.inputs import Announce, Announced, GossipTick
+from swimsim.member import DEAD, LEFT, Member
+from swimsim.members import Members
+from swimsim.messages import (
+    COMPOUND_HEADER,
+    COMPOUND_PART,
+    CRC_SINCE,
+    Alive,
+    Dead,
+    Message,
+    Suspect,
+    User,
+    envelope,
+    size,
+)
+from swimsim.rng import Rng
+from swimsim.terms import Micros, NodeId
+
+MOST_PARTS = 126  # and one message that they ride on: old peers misread 128 (spec P14)
+
+BroadcastInput: TypeAlias = Announce | GossipTick
+
+
+class Broadcast(Struct, frozen=True, order=True, gc=False):
+    """One piece of news. The order of the first three fields is the order of sending."""
+
+    transmits: int  # times sent so far
+    shortness: int  # bytes, negated: longest first
+    age: int  # order of arrival, negated: newest first; unique in its queue
+    name: NodeId  # whom it is about; something of its own for the application's news
+    message: Alive | Suspect | Dead | User
+    notify: bool  # give ``Announced`` when it is done
+
+
+class Broadcasts(Struct, frozen=True, gc=False):
+    """The queue, and the ticker that empties it."""
+
+    rng: Rng
+    origin: Micros = 0  # an instant at which the ticker fires; every interval from it is another
+    ticking: bool = False  # a ``GossipTick`` is on its way
+    arrivals: int = 0  # broadcasts so far
+    queue: tuple[Broadcast, ...] = ()  # sorted
+    named: Map[NodeId, int] = Map()  # the ages of the same broadcasts, by whom they are about
+
+
+Step: TypeAlias = tuple[Broadcasts, tuple[Effect, ...]]
+
+
+def retransmit_limit(n: int, config: Config) -> int:
+    """How often a broadcast is sent in a group of ``n`` known members; at least once."""
+    return _limit(n, config.retransmit_mult, config.retransmit_scale)
+
+
+@lru_cache(maxsize=1024)
+def _limit(n: int, mult: int, scale: Literal["log10", "ln"]) -> int:
+    log = math.log if scale == "ln" else math.log10
+    return max(1, mult * math.ceil(log(n + 1)))
+
+
+def step(
+    state: Broadcasts,
+    now: Micros,
+    input: BroadcastInput,
+    me: NodeId,
+    members: Members,
+    departed: Map[NodeId, Micros],
+    config: Config,
+) -> Step:
+    """Take in one announcement, or gossip. ``departed``: since when the dead have been dead."""
+    match input:
+        case Announce(message, notify):
+            state, displaced = _enqueue(state, message, notify)
+            if state.ticking or not config.gossip_nodes:
+                return state, displaced
+            until = _until_tick(state, now, config)
+            return replace(state, ticking=True), (*displaced, After(until, GossipTick()))
+        case GossipTick():
+            fresh = now - config.gossip_to_the_dead_time
+
+            def hears_gossip(member: Member) -> bool:
+                name, status = member.peer.name, member.status
+                if name == me or status == LEFT:
+                    return False
+                return status != DEAD or departed[name] >= fresh
+
+            return _gossip(state, now, me, members, hears_gossip, config)
+        case _:
+            assert_never(input)
+
+
+def take(
+    state: Broadcasts, room: int, n: int, config: Config
+) -> tuple[Broadcasts, tuple[Message, ...], tuple[Effect, ...]]:
+    """The next messages that fit ``room`` bytes, each counted as sent once more.
+
+    ``room`` includes what a compound adds for each message. Also returns ``Announced`` news
+    for broadcasts that this finished.
+    """
+    queue, place = state.queue, 0
+    picked: list[Broadcast] = []
+    kept: list[Broadcast] = []
+    while place < len(queue) and len(picked) < MOST_PARTS:
+        free = room - COMPOUND_PART
+        if free <= 0:
+            break
+        broadcast = queue[place]
+        if free + broadcast.shortness >= 0:
+            picked.append(broadcast)
+            room = free + broadcast.shortness
+            place += 1
+        else:  # on to the longest that does fit
+            fitting = bisect_left(queue, (broadcast.transmits, -free), place, key=_rank)
+            kept += queue[place:fitting]
+            place = fitting
+    if not picked:
+        return state, (), ()
+    kept += queue[place:]
+    limit = retransmit_limit(n, config)
+    named, finished = state.named, []
+    for broadcast in picked:
+        if broadcast.transmits + 1 < limit:
+            insort(kept, replace(broadcast, transmits=broadcast.transmits + 1))
+        else:
+            named = named.delete(broadcast.name)
+            if broadcast.notify:
+                finished.append(Then(Announced(broadcast.message)))
+    state = replace(state, queue=tuple(kept), named=named)
+    return state, tuple([broadcast.message for broadcast in picked]), tuple(finished)
+
+
+def room_beside(message: Message, config: Config) -> int:
+    """Bytes that a packet with ``message`` has left for broadcasts (spec memberlist.md, 2.8)."""
+    return config.packet_size - size(message) - COMPOUND_HEADER - envelope(config)
+
+
+def _rank(broadcast: Broadcast) -> tuple[int, int]:
+    return broadcast.transmits, broadcast.shortness
+
+
+def about(message: Alive | Suspect | Dead | User, arrival: int) -> NodeId:
+    """The name under which news displaces older news; the application's displaces none."""
+    match message:
+        case Alive(_, peer):
+            return peer.name
+        case User():
+            return NodeId(f"\0{arrival}")
+        case _:
+            return message.node
+
+
+def _enqueue(state: Broadcasts, message: Alive | Suspect | Dead | User, notify: bool) -> Step:
+    """Put news in the queue in place of older news of the same member."""
+    name = about(message, state.arrivals + 1)
+    queue, age = list(state.queue), state.named.get(name)
+    effects: tuple[Effect, ...] = ()
+    if age is not None:
+        place = next(place for place, older in enumerate(queue) if older.age == age)
+        displaced = queue.pop(place)
+        if displaced.notify:
+            effects = (Then(Announced(displaced.message)),)
+    arrivals = state.arrivals + 1
+    broadcast = Broadcast(0, -size(message), -arrivals, name, message, notify)
+    insort(queue, broadcast)
+    named = state.named.set(name, -arrivals)
+    return replace(state, arrivals=arrivals, queue=tuple(queue), named=named), effects
+
+
+def _gossip(
+    state: Broadcasts,
+    now: Micros,
+    me: NodeId,
+    members: Members,
+    hears_gossip: Callable[[Member], bool],
+    config: Config,
+) -> Step:
+    """Send what fits to a few random members; each of them costs one transmission."""
+    if not state.queue:
+        return replace(state, ticking=False), ()
+    again = After(_until_tick(state, now, config), GossipTick())
+    if not members.others_present(me) and not members.count(DEAD):
+        return state, (again,)
+    chosen, rng = members.sample(state.rng, config.gossip_nodes, hears_gossip)
+    state = replace(state, rng=rng)
+    room = config.packet_size - COMPOUND_HEADER - envelope(config)
+    effects: list[Effect] = []
+    for member in chosen:
+        state, messages, finished = take(state, room, len(members.records), config)
+        if not messages:
+            break
+        crc = member.peer.vsn[1] >= CRC_SINCE
+        effects.append(Send(member.peer.address, messages, crc))
+        effects.extend(finished)
+    if not state.queue:
+        return replace(state, ticking=False), tuple(effects)
+    return state, (*effects, again)
+
+
+def _until_tick(state: Broadcasts, now: Micros, config: Config) -> Micros:
+    """How long until the ticker fires; it does so on its grid even when a tick came late."""
+    return config.gossip_interval - (now - state.origin) % config.gossip_interval

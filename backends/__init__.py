@@ -1,0 +1,1 @@
+"""What drives the protocol: the simulated world (``sim``), and the real one."""

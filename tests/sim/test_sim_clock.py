@@ -1,0 +1,282 @@
+"""The clock: one history, in the order in which things were scheduled, however many there are."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Generator
+from itertools import count
+from random import Random
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import simpy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backends.sim import clock as clock_module
+from backends.sim.clock import CROWDED, SLOT, Clock, Due
+from swimsim.terms import SECOND, Micros
+from tests.sim.worlds import machine
+
+HOST = machine(0)
+
+Happened = list[tuple[Micros, int]]
+Program = list[list[Micros]]  # the j-th list is scheduled as the j-th event happens; the first at 0
+
+
+def played(program: Program, clock: Clock, stops: list[Micros] | None = None) -> Happened:
+    """When each event of ``program`` happened on ``clock``; events are numbered as scheduled."""
+    happened: Happened = []
+    numbers = count()
+    turn = iter(program)
+
+    def schedule() -> None:
+        for delay in next(turn, []):
+            clock.later(delay, (happen,), HOST, next(numbers))
+
+    def happen(due: Due) -> None:
+        happened.append((clock.micros, due.what))
+        schedule()
+
+    schedule()
+    for stop in stops or []:
+        if stop > clock.micros:
+            clock.run(stop)
+    clock.run()
+    return happened
+
+
+def expected(program: Program) -> Happened:
+    """The same on a plain heap."""
+    heap: list[tuple[Micros, int]] = []
+    happened: Happened = []
+    numbers = count()
+    now = 0
+    for step, delays in enumerate(program):
+        for delay in delays:
+            heapq.heappush(heap, (now + delay, next(numbers)))
+        if not heap:
+            return happened
+        if step < len(program) - 1:
+            happened.append(heapq.heappop(heap))
+            now = happened[-1][0]
+    return happened + sorted(heap)
+
+
+BORDERS = st.sampled_from([0, 1, SLOT - 1, SLOT, SLOT + 1, 2 * SLOT - 1, 2 * SLOT, 2 * SLOT + 1])
+DELAYS = BORDERS | st.integers(0, 40 * SLOT)
+PROGRAMS = st.lists(st.lists(DELAYS, max_size=8), min_size=1, max_size=40)
+
+
+@given(PROGRAMS, st.sampled_from([0, 1, 4, 20]))
+def test_the_order_is_that_of_a_plain_heap(program: Program, crowded: int) -> None:
+    with patch.object(clock_module, "CROWDED", crowded):
+        assert played(program, Clock()) == expected(program)
+
+
+@given(PROGRAMS, st.integers(0, 5 * SECOND))
+def test_the_order_does_not_depend_on_when_the_clock_began(program: Program, start: Micros) -> None:
+    with patch.object(clock_module, "CROWDED", 0):
+        later = played(program, Clock(start))
+    assert [(at - start, number) for at, number in later] == expected(program)
+
+
+@given(PROGRAMS, st.lists(BORDERS | st.integers(0, 40 * SLOT), max_size=6).map(sorted))
+def test_stopping_on_the_way_changes_nothing(program: Program, stops: list[Micros]) -> None:
+    with patch.object(clock_module, "CROWDED", 1):
+        assert played(program, Clock(), stops) == expected(program)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_thousands_wait_in_buckets_and_come_in_order(seed: int) -> None:
+    random = Random(seed)
+    program = [[random.randrange(30 * SLOT) for _ in range(3 * CROWDED)]]
+    for _ in range(20_000):
+        ties = random.choice([0, SLOT, random.randrange(30 * SLOT)])
+        program.append([ties] * random.choice([0, 0, 1, 2]))
+    clock = Clock()
+    with patch.object(clock, "_open", wraps=clock._open) as opened:
+        assert played(program, clock) == expected(program)
+    assert opened.call_count > 20, "this was to test the buckets"
+
+
+def test_things_of_one_instant_happen_as_they_were_scheduled() -> None:
+    clock = Clock()
+    order: list[int] = []
+    for number in range(4 * CROWDED):
+        clock.later(5 * SLOT, (lambda due: order.append(due.what),), HOST, number)
+    clock.run()
+    assert order == list(range(4 * CROWDED))
+
+
+def test_pending_is_all_that_will_happen_in_the_order_in_which_it_will() -> None:
+    random = Random(5)
+    clock = Clock()
+    happened: list[tuple[Micros, int]] = []
+
+    def happen(due: Due) -> None:
+        happened.append((clock.micros, due.what))
+
+    for number in range(3 * CROWDED):
+        clock.later(random.randrange(20 * SLOT), (happen,), HOST, number)
+    stops = [0, 1, SLOT - 1, SLOT, 3 * SLOT + 17, 8 * SLOT, 19 * SLOT, 20 * SLOT]
+    foretold: list[tuple[Micros, list[tuple[Micros, int]]]] = []
+    for stop in stops:
+        if stop > clock.micros:
+            clock.run(stop)
+        dues = [(at, due) for at, due in clock.pending() if isinstance(due, Due)]
+        foretold.append((stop, [(at, due.what) for at, due in dues]))
+    assert [len(found) for _, found in foretold][::7] == [3 * CROWDED, 0]
+    for stop, found in foretold:
+        assert found == [(at, number) for at, number in happened if at >= stop]
+
+
+@pytest.mark.parametrize("crowded", [0, CROWDED])
+def test_a_stop_leaves_nothing_pending(crowded: int) -> None:
+    clock = Clock()
+    with patch.object(clock_module, "CROWDED", crowded):
+        for number in range(10):
+            clock.later(number * SLOT, (lambda due: None,), HOST, number)
+        for stop in (SLOT, 3 * SLOT, 20 * SLOT):
+            clock.run(stop)
+            assert all(isinstance(due, Due) for _, due in clock.pending())
+    assert clock.pending() == []
+
+
+def test_pending_names_what_others_wait_for_too() -> None:
+    clock = Clock()
+
+    def sleeper() -> Generator[Any, Any, None]:
+        yield clock.timeout(3 * SLOT)
+
+    clock.process(sleeper())
+    clock.later(SLOT, (lambda due: None,), HOST, "due")
+    clock.run(1)
+    waits = [(at, isinstance(due, Due)) for at, due in clock.pending() if at > 1]
+    assert waits == [(SLOT, True), (3 * SLOT, False)]
+
+
+def test_an_event_carries_the_life_that_its_host_had_when_it_was_scheduled() -> None:
+    clock, host = Clock(), machine(1)
+    lives: list[tuple[int, int]] = []
+    clock.later(10, (lambda due: lives.append((due.life, due.host.life)),), host, None)
+    host.life += 1
+    clock.run()
+    assert lives == [(1, 2)]
+
+
+def test_every_callback_is_called() -> None:
+    clock = Clock()
+    called: list[str] = []
+    both = (lambda due: called.append("one"), lambda due: called.append("other"))
+    clock.later(1, both, HOST, None)
+    clock.run()
+    assert called == ["one", "other"]
+
+
+# --- with processes of others --------------------------------------------------------------------
+
+
+def crowd(clock: Clock, count: int, until: Micros) -> list[Micros]:
+    """Keep the heap crowded, so that buckets are used; returns when each was done."""
+    random, done = Random(count), []
+    for _ in range(count):
+        clock.later(random.randrange(until), (lambda _: done.append(clock.micros),), HOST, None)
+    return done
+
+
+@pytest.mark.parametrize("others", [0, 3 * CROWDED])
+def test_a_process_of_others_sees_the_right_times(others: int) -> None:
+    clock = Clock()
+    done = crowd(clock, others, 60 * SLOT)
+    seen: list[Micros] = []
+
+    def ticker(env: simpy.Environment, period: Micros) -> Generator[Any, Any, None]:
+        for _ in range(10):
+            yield env.timeout(period)
+            seen.append(int(env.now))
+            assert env.now == clock.micros
+
+    clock.process(ticker(clock, 5 * SLOT + 3))
+    clock.run()
+    assert seen == [turn * (5 * SLOT + 3) for turn in range(1, 11)]
+    assert done == sorted(done)
+    assert len(done) == others
+
+
+@pytest.mark.parametrize("others", [0, 3 * CROWDED])
+def test_processes_of_others_and_deliveries_interleave_by_time_and_then_by_turn(
+    others: int,
+) -> None:
+    clock = Clock()
+    crowd(clock, others, 60 * SLOT)
+    order: list[tuple[Micros, str]] = []
+
+    def note(due: Due) -> None:
+        order.append((clock.micros, due.what))
+
+    def process(env: simpy.Environment) -> Generator[Any, Any, None]:
+        for turn in range(4):
+            clock.later(2 * SLOT, (note,), HOST, f"before {turn}")
+            pause = env.timeout(2 * SLOT)
+            clock.later(2 * SLOT, (note,), HOST, f"after {turn}")
+            clock.later(SLOT, (note,), HOST, f"between {turn}")
+            yield pause
+            order.append((int(env.now), f"process {turn}"))
+
+    clock.process(process(clock))
+    clock.run()
+    wanted = []
+    for turn in range(4):
+        begin, end = 2 * turn * SLOT, 2 * (turn + 1) * SLOT
+        wanted += [
+            (begin + SLOT, f"between {turn}"),
+            (end, f"before {turn}"),
+            (end, f"process {turn}"),
+            (end, f"after {turn}"),
+        ]
+    # What a process waits for happens between what was scheduled before and after it; what comes
+    # after the process in the same instant has to wait until it has gone on.
+    assert sorted(order, key=lambda noted: noted[0]) == order
+    assert order == wanted
+
+
+def test_processes_of_others_may_wait_for_each_other_in_the_crowd() -> None:
+    clock = Clock()
+    crowd(clock, 3 * CROWDED, 60 * SLOT)
+    store = simpy.Store(clock)
+    got: list[tuple[Micros, int]] = []
+
+    def producer() -> Generator[Any, Any, None]:
+        for item in range(5):
+            yield clock.timeout(7 * SLOT)
+            yield store.put(item)
+
+    def consumer() -> Generator[Any, Any, None]:
+        while True:
+            item = yield store.get()
+            got.append((int(clock.now), item))
+
+    clock.process(producer())
+    clock.process(consumer())
+    clock.run(50 * SLOT)
+    assert got == [(7 * SLOT * (item + 1), item) for item in range(5)]
+    assert clock.micros == 50 * SLOT
+
+
+def test_an_interrupted_process_of_others_goes_on_at_the_time_of_the_interrupt() -> None:
+    clock = Clock()
+    crowd(clock, 3 * CROWDED, 60 * SLOT)
+    woken: list[Micros] = []
+
+    def sleeper() -> Generator[Any, Any, None]:
+        try:
+            yield clock.timeout(50 * SLOT)
+        except simpy.Interrupt:
+            woken.append(int(clock.now))
+
+    asleep = clock.process(sleeper())
+    clock.later(20 * SLOT + 1, (lambda _: asleep.interrupt(),), HOST, None)
+    clock.run()
+    assert woken == [20 * SLOT + 1]

@@ -1,0 +1,1 @@
+"""The deployable process around a runtime."""

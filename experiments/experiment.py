@@ -1,0 +1,94 @@
+"""What an experiment is: cells of parameters, one seeded run, rows, verdicts, a figure.
+
+An experiment is a module with these names; ``REGISTRY`` lists them:
+
+* ``Params``, a frozen struct: one cell, its times in microseconds;
+* ``cells(scale)``: the cells of a quick, a full or a demonstration run, and how many runs of each;
+* ``run(params, seed)``: one run, as rows of plain values;
+* ``table(rows)``: what a person reads on the terminal;
+* ``verdicts(rows)``: the acceptance lines of its section in spec experiments.md;
+* ``figure(rows)``: what a paper would print;
+* ``ALONE = True``, where runs must not share the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Literal, Protocol, TypeAlias
+
+import pandas as pd
+from matplotlib.figure import Figure
+from msgspec import Struct
+
+from swimsim import rng
+
+Scale: TypeAlias = Literal["demo", "quick", "full"]
+Row: TypeAlias = dict[str, Any]
+
+REGISTRY: Mapping[str, str] = {
+    "detection": "How fast a death is noticed, and how that grows with the cluster (E1)",
+    "calibration": "Whether the simulator agrees with real processes (E11)",
+}
+"""The experiments by name, and the question that each asks."""
+
+
+class Cell(Struct, frozen=True):
+    """One combination of parameters, and how many independent runs it gets."""
+
+    params: Any
+    runs: int
+
+
+class Verdict(Struct, frozen=True):
+    """One acceptance line, judged.
+
+    ``passed`` is None when the runs were too few to tell: the bound lies inside of the
+    confidence interval of what was measured.
+    """
+
+    claim: str
+    bound: str
+    measured: str
+    passed: bool | None
+
+
+class Experiment(Protocol):
+    """The module of one experiment."""
+
+    def cells(self, scale: Scale) -> list[Cell]:
+        """The cells to run."""
+        ...
+
+    def run(self, params: Any, seed: int) -> list[Row]:
+        """One run: a function of its arguments."""
+        ...
+
+    def seed_key(self, params: Any) -> tuple[str | int, ...]:
+        """What distinguishes the random numbers of cells; cells to be paired share it."""
+        ...
+
+    def table(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """A summary, one line a cell and quantity."""
+        ...
+
+    def verdicts(self, rows: pd.DataFrame) -> list[Verdict]:
+        """The acceptance lines, judged."""
+        ...
+
+    def figure(self, rows: pd.DataFrame) -> Figure:
+        """The picture."""
+        ...
+
+
+def find(name: str) -> Experiment:
+    """The experiment of that name; raises KeyError when there is none."""
+    if name not in REGISTRY:
+        raise KeyError(name)
+    experiment: Any = import_module(f"experiments.{name}")
+    return experiment  # type: ignore[no-any-return]
+
+
+def seed_of(root: int, name: str, key: tuple[str | int, ...], replicate: int) -> int:
+    """The seed of one run: a hash, so that one more cell shifts no other's."""
+    return rng.seed(root, name, *key, replicate)

@@ -1,0 +1,141 @@
+"""The command line: what it prints, what it writes, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from backends.sim.scenario import load
+
+SCENARIO = """
+until = "20s"
+title = "one crash"
+seeds = [1, 2]
+[cluster]
+nodes = 8
+[[faults]]
+kind = "kill"
+at = "3s"
+hosts = { names = ["node-5"] }
+"""
+
+
+def swimsim(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command, as a user would."""
+    command = [sys.executable, "-m", "swimsim", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    path = tmp_path / "crash.toml"
+    path.write_text(SCENARIO)
+    return path
+
+
+def test_simulate_prints_a_table_for_people(scenario: Path) -> None:
+    done = swimsim("simulate", scenario)
+    assert done.returncode == 0, done.stderr
+    assert "one crash" in done.stdout
+    assert done.stdout.count("node-5") == 2
+    assert "7 of 7" in done.stdout
+
+
+def test_simulate_json_is_json(scenario: Path) -> None:
+    outcomes = json.loads(swimsim("simulate", scenario, "--json").stdout)
+    assert [outcome["seed"] for outcome in outcomes] == [1, 2]
+    assert outcomes[0]["deaths"][0]["knew"] == 7
+    assert outcomes[0]["digest"] != outcomes[1]["digest"]
+
+
+def test_a_seed_on_the_command_line_replaces_those_of_the_file(scenario: Path) -> None:
+    both = swimsim("simulate", scenario, "--digest").stdout.split()
+    assert swimsim("simulate", scenario, "--seed", 2, "--digest").stdout.split() == both[1:]
+
+
+def test_simulate_out_writes_frames_a_figure_and_the_whole_scenario(
+    scenario: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    done = swimsim("simulate", scenario, "--seed", 1, "--out", out)
+    written = sorted(path.name for path in out.iterdir())
+    assert written == [
+        "events-1.parquet", "health-1.parquet", "messages-1.parquet", "outcome.json",
+        "scenario.toml", "views-1.png",
+    ]  # fmt: skip
+    assert all(str(out / name) in done.stdout for name in written)
+    events = pd.read_parquet(out / "events-1.parquet")
+    assert set(events[events.event == "failed"].member) == {"node-5"}
+    again = swimsim("simulate", out / "scenario.toml", "--seed", 1, "--digest").stdout.strip()
+    assert again == json.loads((out / "outcome.json").read_text())[0]["digest"]
+    assert load(out / "scenario.toml").config == load(scenario).config
+
+
+BAD = {
+    "unknown key": ('until = "5s"\nfoo = 1', "foo: unknown key"),
+    "wrong unit": ('until = "5 parsecs"', "until: expected a duration"),
+    "wrong type": ('until = "5s"\n[cluster]\nnodes = "many"', "cluster.nodes: expected"),
+    "no such node": (
+        'until = "5s"\n[[faults]]\nkind = "kill"\nat = "1s"\nhosts = { names = ["me"] }',
+        "faults[0].hosts.names: no node is called 'me'",
+    ),
+    "negative time": (
+        'until = "5s"\n[[faults]]\nkind = "heal"\nat = "-1s"',
+        "faults[0].at: expected a duration that is not negative",
+    ),
+    "not TOML": ("until = ", "not TOML"),
+}
+
+
+@pytest.mark.parametrize(("text", "complaint"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_line_status_2_and_nothing_written(
+    text: str, complaint: str, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "bad.toml", tmp_path / "out"
+    path.write_text(text)
+    done = swimsim("simulate", path, "--out", out)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(f"swimsim: {path}: ")
+    assert complaint in done.stderr
+    assert not out.exists()
+
+
+def test_a_missing_file_is_one_line_and_status_2(tmp_path: Path) -> None:
+    done = swimsim("simulate", tmp_path / "none.toml")
+    assert done.returncode == 2
+    assert done.stderr == f"swimsim: {tmp_path / 'none.toml'}: No such file or directory\n"
+
+
+def test_an_unknown_command_or_experiment_is_status_2() -> None:
+    assert swimsim("dance").returncode == 2
+    done = swimsim("experiment", "run", "alchemy")
+    assert done.returncode == 2
+    assert "expected one of detection" in done.stderr
+
+
+def test_an_experiment_writes_rows_summary_verdicts_figures_and_manifest(tmp_path: Path) -> None:
+    done = swimsim(
+        "experiment", "run", "detection", "--nodes", 8, "--runs", 6, "--jobs", 1,
+        "--out", tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [
+        ".json", ".parquet", ".parquet", ".parquet", ".png", ".svg"
+    ]  # fmt: skip
+    manifest = json.loads((tmp_path / "detection.json").read_text())
+    assert manifest["root_seed"] == 1
+    assert {"swimsim", "simpy"} <= manifest["versions"].keys()
+    rows = pd.read_parquet(tmp_path / "detection.parquet")
+    assert {"seed", "nodes", "t_ping"} <= set(rows.columns)
+
+
+def test_help_and_version() -> None:
+    assert "simulate" in swimsim("--help").stdout
+    assert swimsim("version").stdout.startswith("swimsim ")

@@ -219,5 +219,5 @@ def run_experiment(
     folder = out or Path("results") / name
     for path in report.save(folder, name, results, summary, verdicts, picture, manifest):
         click.echo(f"wrote {path}")
-    if results.crashes or any(verdict.passed is False for verdict in verdicts):
+    if results.crashes or any(verdict.fails for verdict in verdicts):
         sys.exit(FAILED)

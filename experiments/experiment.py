@@ -7,8 +7,16 @@ An experiment is a module with these names; ``REGISTRY`` lists them:
 * ``run(params, seed)``: one run, as rows of plain values;
 * ``table(rows)``: what a person reads on the terminal;
 * ``verdicts(rows)``: the acceptance lines of its section in spec experiments.md;
-* ``figure(rows)``: what a paper would print;
+* ``figure(rows)``: what a paper would print.
+
+Where there is more to say, it also has
+
+* ``tables(rows)`` and ``figures(rows)``: further tables and pictures, by a short name;
 * ``ALONE = True``, where runs must not share the machine.
+
+The first paragraphs of its docstring introduce it in the report. Rows hold plain values, the same
+keys in every run of one kind. A time that never came is None, and such a row says in ``limit_s``
+how long one watched, so that it can be counted as censored (``statistics.survival``).
 """
 
 from __future__ import annotations
@@ -25,6 +33,7 @@ from swimsim import rng
 
 Scale: TypeAlias = Literal["demo", "quick", "full"]
 Row: TypeAlias = dict[str, Any]
+Mark: TypeAlias = Literal["pass", "FAIL", "explained", "differs", "too few runs"]
 
 REGISTRY: Mapping[str, str] = {
     "detection": "How fast a death is noticed, and how that grows with the cluster (E1)",
@@ -51,6 +60,24 @@ class Verdict(Struct, frozen=True):
     bound: str
     measured: str
     passed: bool | None
+    explanation: str = ""  # why it fails where it does, for the reader; nothing where it passes
+    binding: bool = True  # False: the spec calls the line informative, and it fails no run
+
+    @property
+    def word(self) -> Mark:
+        """The verdict in a word or three."""
+        if self.passed is None:
+            return "too few runs"
+        if self.passed:
+            return "pass"
+        if self.explanation:
+            return "explained"
+        return "FAIL" if self.binding else "differs"
+
+    @property
+    def fails(self) -> bool:
+        """Whether the line fails its run: binding, not met, and not explained."""
+        return self.word == "FAIL"
 
 
 class Experiment(Protocol):

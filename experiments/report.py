@@ -12,13 +12,14 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import swimsim
 from experiments.experiment import Verdict
 from experiments.sweep import Results
 
-MARKS = {True: "[green]pass[/]", False: "[red]FAIL[/]", None: "[yellow]too few runs[/]"}
+COLOURS = {"pass": "green", "FAIL": "red", "explained": "yellow", "differs": "yellow"}
 LIBRARIES = ("simpy", "numpy", "scipy", "pandas", "matplotlib")
 
 
@@ -45,12 +46,19 @@ def _cell(value: object) -> str:
 
 
 def print_verdicts(console: Console, verdicts: Iterable[Verdict]) -> None:
-    """Each acceptance line: claim, bound, what was measured, and the verdict."""
+    """Each acceptance line: claim, bound, what was measured, the verdict, and why it fails."""
     table = Table(title="Verdicts", title_justify="left")
     for name in ("claim", "bound", "measured", "verdict"):
         table.add_column(name)
     for verdict in verdicts:
-        table.add_row(verdict.claim, verdict.bound, verdict.measured, MARKS[verdict.passed])
+        word = verdict.word
+        measured = (
+            f"{verdict.measured}: {verdict.explanation}"
+            if word == "explained"
+            else verdict.measured
+        )
+        mark = f"[{COLOURS.get(word, 'dim')}]{word}[/]"
+        table.add_row(escape(verdict.claim), escape(verdict.bound), escape(measured), mark)
     console.print(table)
 
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from backends.sim.units import duration
+from backends.durations import duration
 from swimsim import journal, story
 from swimsim.journal import Cut, End, Header, JournalError, Record, Replayed, Snapshot
 from swimsim.member import Member

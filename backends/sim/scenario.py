@@ -20,6 +20,8 @@ import tomli_w
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import fields
 
+from backends.durations import in_words
+from backends.serf_config import SerfConfigError
 from backends.sim import topology
 from backends.sim.checks import Deaths, FalsePositives
 from backends.sim.cluster import Cluster
@@ -36,10 +38,9 @@ from backends.sim.network import (
     Uniform,
 )
 from backends.sim.roster import node_names
-from backends.sim.serf_config import SerfConfigError, SerfSettings, parse
+from backends.sim.serf_config import SerfSettings, parse
 from backends.sim.tables import TableError, convert, plain
 from backends.sim.trace import Column
-from backends.sim.units import in_words
 from swimsim.config import PROFILES, Config, ConfigError
 from swimsim.inputs import META_LIMIT
 from swimsim.terms import MS, SECOND, Micros

@@ -17,8 +17,8 @@ import msgspec
 from msgspec import Struct, UnsetType
 from msgspec.structs import fields
 
+from backends.durations import duration, in_words
 from backends.sim.network import Duration
-from backends.sim.units import duration, in_words
 
 T = TypeVar("T", bound=Struct)
 

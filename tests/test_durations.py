@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.sim.units import duration, in_words
+from backends.durations import duration, in_words
 from swimsim.terms import HOUR, MINUTE, MS, SECOND, Micros
 
 READ: dict[str, Micros] = {

@@ -9,11 +9,13 @@ Everything happens in one event loop; what is not ``async`` is done when it retu
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct
 
 from swimsim.serf.messages import Coordinate, LamportTime, MemberInfo
+
+T_co = TypeVar("T_co", covariant=True)
 
 KeyAction: TypeAlias = Literal["install", "use", "remove", "list"]
 MemberKind: TypeAlias = Literal[
@@ -94,25 +96,27 @@ class KeyReport(Struct, frozen=True):
     error: str = ""  # Serf's verdict; empty when all went well
 
 
-class Feed(AsyncIterator[AgentEvent], Protocol):
-    """Events from now on. Whoever does not read loses the newest, and that is logged."""
+class Source(Protocol[T_co]):
+    """Things as they come, for one reader."""
+
+    def __aiter__(self) -> AsyncIterator[T_co]:
+        """It is its own iterator."""
+
+    async def __anext__(self) -> T_co:
+        """Wait for the next one."""
 
     def close(self) -> None:
         """Ask for no more; a reader that waits sees the end."""
 
 
-class Lines(AsyncIterator[str], Protocol):
-    """Log lines without their newline, those still remembered first."""
+Feed: TypeAlias = Source[AgentEvent]
+"""Events from now on. Whoever does not read loses the newest, and that is logged."""
 
-    def close(self) -> None:
-        """Ask for no more; a reader that waits sees the end."""
+Lines: TypeAlias = Source[str]
+"""Log lines without their newline, those still remembered first."""
 
-
-class Answers(AsyncIterator[Answer], Protocol):
-    """What comes back, until the query's deadline."""
-
-    def close(self) -> None:
-        """Ask for no more; a reader that waits sees the end."""
+Answers: TypeAlias = Source[Answer]
+"""What comes back, until the query's deadline."""
 
 
 class Surface(Protocol):

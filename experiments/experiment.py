@@ -21,13 +21,13 @@ how long one watched, so that it can be counted as censored (``statistics.surviv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import pandas as pd
 from matplotlib.figure import Figure
-from msgspec import Struct
+from msgspec import Struct, convert
 
 from swimsim import rng
 
@@ -35,8 +35,11 @@ Scale: TypeAlias = Literal["demo", "quick", "full"]
 Row: TypeAlias = dict[str, Any]
 Mark: TypeAlias = Literal["pass", "FAIL", "explained", "differs", "too few runs"]
 
+P = TypeVar("P", bound=Struct)
+
 REGISTRY: Mapping[str, str] = {
     "detection": "How fast a death is noticed, and how that grows with the cluster (E1)",
+    "dissemination": "How fast news reaches everybody, whom it misses, and what it costs (E3)",
     "calibration": "Whether the simulator agrees with real processes (E11)",
 }
 """The experiments by name, and the question that each asks."""
@@ -119,3 +122,10 @@ def find(name: str) -> Experiment:
 def seed_of(root: int, name: str, key: tuple[str | int, ...], replicate: int) -> int:
     """The seed of one run: a hash, so that one more cell shifts no other's."""
     return rng.seed(root, name, *key, replicate)
+
+
+def by_cell(rows: pd.DataFrame, kind: type[P]) -> Iterator[tuple[P, pd.DataFrame]]:
+    """The rows of each cell with its parameters, in the order of the cells."""
+    names = list(kind.__struct_fields__)
+    for _, group in rows.groupby("cell"):
+        yield convert(group[names].iloc[:1].to_dict("records")[0], kind, strict=False), group

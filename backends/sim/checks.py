@@ -4,6 +4,10 @@ An observer is told of every event that a node reports, of every packet that fin
 and of processes that end and begin. It has no part in the run, so a run is the same with it
 and without it. The definitions are those of spec experiments.md, section 0; times are
 instants of the simulated clock, in microseconds.
+
+What is not an event (a probe that failed, a packet that brought old news) can be read off the
+steps of the nodes: an ``Inspector`` is shown every one of them. That is dearer, so it is a
+list of its own, ``Cluster.inspectors``; see ``inspectors.py``.
 """
 
 from __future__ import annotations
@@ -11,8 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from backends.sim.host import Host
-from swimsim.effects import Event, Failed, Left, Suspected
+from swimsim.effects import Effect, Event, Failed, Left, Suspected
+from swimsim.inputs import Input
 from swimsim.messages import Message, Ping
+from swimsim.node import Node
 from swimsim.terms import Micros, NodeId
 
 
@@ -32,6 +38,15 @@ class Observer:
 
     def on_up(self, now: Micros, host: Host) -> None:
         """A new process begins on ``host``."""
+
+
+class Inspector:
+    """What a cluster shows whoever wants to see every step of every node."""
+
+    def on_step(
+        self, now: Micros, host: Host, before: Node, input: Input, effects: tuple[Effect, ...]
+    ) -> None:
+        """``input`` made ``host.node`` of ``before``, and asked for ``effects``."""
 
 
 class Detection(Observer):

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from backends.recorder import Recorder
 from backends.sim import process, strikes
-from backends.sim.checks import Observer
+from backends.sim.checks import Inspector, Observer
 from backends.sim.clock import Callbacks, Clock, Due
 from backends.sim.codec import through_wire
 from backends.sim.faults import Fault
@@ -105,6 +105,7 @@ class Cluster:
         self.fabric = Fabric(network or Network(), list(names), seed)
         self.trace = Trace(self.hosts, record)
         self.observers: list[Observer] = []
+        self.inspectors: list[Inspector] = []
         self._recorded: dict[NodeId, Callable[[node.Node, Micros, Input], node.Step]] = {}
         self.fault_random = Random(rng.seed(seed, "faults"))
         self.steps = 0  # inputs handled by all nodes together
@@ -179,6 +180,8 @@ class Cluster:
         step = self._recorded.get(host.name, node.step) if self._recorded else node.step
         host.node, effects = step(before, self.env.micros, input)
         self.steps += 1
+        for inspector in self.inspectors:
+            inspector.on_step(self.env.micros, host, before, input, effects)
         if self.check:
             invariants.check(host.node)
         return effects
@@ -511,8 +514,9 @@ class Cluster:
 
         What one does from here on, the other does not notice. Without ``seed`` both would go
         the same way if left alone; with it, the network and the nodes draw other random
-        numbers from now on. Observers stay with the original. Raises ``BranchError`` when
-        SimPy events other than the cluster's own are pending: a generator cannot be copied.
+        numbers from now on. Observers and inspectors stay with the original. Raises
+        ``BranchError`` when SimPy events other than the cluster's own are pending: a generator
+        cannot be copied.
         """
         pending = self.env.pending()
         if any(not isinstance(due, Due) for _, due in pending):
@@ -525,7 +529,7 @@ class Cluster:
         twin.by_name = {host.name: host for host in twin.hosts}
         twin.fabric = self.fabric.copy()
         twin.trace = self.trace.copy(twin.hosts)
-        twin.observers, twin._recorded = [], {}
+        twin.observers, twin.inspectors, twin._recorded = [], [], {}
         twin.fault_random = Random()
         twin.fault_random.setstate(self.fault_random.getstate())
         twin.settled, twin.wire = self.settled, self.wire

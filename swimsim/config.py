@@ -15,12 +15,14 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from swimsim.terms import HOUR, MS, SECOND, Micros
+from swimsim.terms import HOUR, MINUTE, MS, SECOND, Micros
 
 
 class ConfigError(ValueError):
     """A setting that no cluster can run with; the text names the setting and what it needs."""
 
+
+USER_EVENT_CAP = 9216  # bytes that no limit on user events may exceed (spec serf.md, 1.9)
 
 _CHOICES = {
     "probe_order": ("round_robin", "random"),
@@ -59,8 +61,31 @@ class Config(Struct, frozen=True, gc=False):
     push_pull_interval: Micros = 30 * SECOND  # scaled up past 32 members; 0: never
     stream_timeout: Micros = 10 * SECOND  # memberlist's TCPTimeout
 
-    # Serf's layer
-    serf: bool = False  # say and repeat intents, so that Serf agents tell leaving from failing
+    # Serf's layer (spec serf.md, 2.1); nothing of this section matters without ``serf``
+    serf: bool = False  # intents, events, queries, tags, keys, coordinates
+    broadcast_timeout: Micros = 5 * SECOND  # how long a request waits until its news is said
+    leave_propagate_delay: Micros = 1 * SECOND  # a leaver stays so long after its farewell
+    coalesce_period: Micros = 3 * SECOND  # member events of so long are told as one; 0: never
+    quiescent_period: Micros = 1 * SECOND  # or told as soon as there were none for so long
+    user_coalesce_period: Micros = 3 * SECOND  # the same of user events
+    user_quiescent_period: Micros = 1 * SECOND
+    reap_interval: Micros = 15 * SECOND  # how often it is looked for whom to forget
+    tombstone_timeout: Micros = 24 * HOUR  # after that who has left is forgotten
+    flap_timeout: Micros = 60 * SECOND  # who is back sooner after a failure is flapping
+    recent_intent_timeout: Micros = 5 * MINUTE  # intents about strangers are kept so long
+    recent_intent_limit: int = 4096  # and so many of them
+    queue_check_interval: Micros = 30 * SECOND  # how often the queues are looked at
+    queue_depth_warning: int = 128  # longer ones are warned of
+    max_queue_depth: int = 4096  # longer ones are cut
+    min_queue_depth: int = 0  # if not 0, they are cut at this or at twice the members
+    event_buffer: int = 512  # Lamport times of user events that are remembered
+    query_buffer: int = 512  # the same of queries
+    query_timeout_mult: int = 16  # default timeout in gossip intervals, times log(members)
+    user_event_size_limit: int = 512  # bytes, of name and payload and of the whole message
+    query_size_limit: int = 1024  # bytes of a whole query
+    query_response_size_limit: int = 1024  # bytes of a whole response
+    name_conflict_resolution: bool = True  # ask the others who of two claimants has the name
+    coordinates: bool = True  # tell one's network coordinate in acks, and learn from others'
 
     # Members that are gone
     dead_node_reclaim_time: Micros = 0  # after that a dead name may move to a new address; 0: never
@@ -93,7 +118,18 @@ class Config(Struct, frozen=True, gc=False):
     nack_percent: int = 100  # a helper's nack, in percent of the probe timeout (Lifeguard: 80)
 
     def __post_init__(self) -> None:
-        for name in ("probe_interval", "probe_timeout", "gossip_interval", "stream_timeout"):
+        for name in (
+            "probe_interval",
+            "probe_timeout",
+            "gossip_interval",
+            "stream_timeout",
+            "reap_interval",
+            "queue_check_interval",
+            "max_queue_depth",
+            "event_buffer",
+            "query_buffer",
+            "query_timeout_mult",
+        ):
             _at_least(self, name, 1)
         for name in (
             "indirect_checks",
@@ -107,6 +143,20 @@ class Config(Struct, frozen=True, gc=False):
             "reconnect_timeout",
             "awareness_max",
             "label_size",
+            "broadcast_timeout",
+            "leave_propagate_delay",
+            "coalesce_period",
+            "quiescent_period",
+            "user_coalesce_period",
+            "user_quiescent_period",
+            "tombstone_timeout",
+            "flap_timeout",
+            "recent_intent_timeout",
+            "recent_intent_limit",
+            "queue_depth_warning",
+            "min_queue_depth",
+            "query_size_limit",
+            "query_response_size_limit",
         ):
             _at_least(self, name, 0)
         _at_least(self, "suspicion_max_timeout_mult", 1)
@@ -122,6 +172,11 @@ class Config(Struct, frozen=True, gc=False):
             raise ConfigError(f"label_size is {self.label_size}, expected at most 255")
         if not 256 <= self.packet_size <= 65_507:
             raise ConfigError(f"packet_size is {self.packet_size}, expected 256 to 65507 bytes")
+        if not 0 <= self.user_event_size_limit <= USER_EVENT_CAP:
+            raise ConfigError(
+                f"user_event_size_limit is {self.user_event_size_limit}, "
+                f"expected 0 to {USER_EVENT_CAP} bytes"
+            )
         if len(self.vsn) != 6:
             raise ConfigError(f"vsn has {len(self.vsn)} bytes, expected 6")
         for least, most, current in (self.vsn[:3], self.vsn[3:]):

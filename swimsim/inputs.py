@@ -10,16 +10,18 @@ receives a stale one changes nothing.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
 from swimsim.member import Peer
 from swimsim.members import Members
 from swimsim.messages import Alive, Dead, Message, Request, Response, Suspect, User
-from swimsim.terms import Address, Incarnation, Micros, NodeId, SeqNo
+from swimsim.terms import Address, Incarnation, LamportTime, Micros, NodeId, RequestId, SeqNo
 
 META_LIMIT = 512  # bytes of a member's metadata
+
+KeyOperation: TypeAlias = Literal["install", "use", "remove", "list"]
 
 # --- the world ---------------------------------------------------------------------------
 
@@ -51,6 +53,20 @@ class ExchangeFailed(Struct, frozen=True, gc=False, tag=True):
 
     exchange: int
     reason: str
+
+
+class KeyringAnswered(Struct, frozen=True, gc=False, tag=True):
+    """The backend's answer to a ``ChangeKeyring`` effect, under the same names.
+
+    ``error`` is "" when it was done. ``keys`` and ``primary`` are base64, of a "list".
+    """
+
+    ltime: LamportTime
+    query_id: int
+    operation: KeyOperation
+    error: str = ""
+    keys: tuple[str, ...] = ()  # the primary first
+    primary: str = ""
 
 
 # --- timers ------------------------------------------------------------------------------
@@ -97,6 +113,36 @@ class LeaveTimeout(Struct, frozen=True, gc=False, tag=True):
     """Waited long enough for the farewell to spread."""
 
 
+class PruneDue(Struct, frozen=True, gc=False, tag=True):
+    """A member that was leaving, and was to be forgotten, should have left by now."""
+
+    node: NodeId
+    ltime: LamportTime  # of the intent; a newer one makes this timer stale
+
+
+class ReapDue(Struct, frozen=True, gc=False, tag=True):
+    """A member has been gone for so long that it is forgotten, if it still is."""
+
+    node: NodeId
+    since: Micros  # when it went
+
+
+class RequestTimeout(Struct, frozen=True, gc=False, tag=True):
+    """Waited long enough for what the owner asked for."""
+
+    request: RequestId
+
+
+class QueryTimeout(Struct, frozen=True, gc=False, tag=True):
+    """The answers to this node's own query have had their time."""
+
+    ltime: LamportTime
+
+
+class QueueCheck(Struct, frozen=True, gc=False, tag=True):
+    """Time to look whether Serf's queues have grown too long."""
+
+
 # --- requests of the owner ---------------------------------------------------------------
 
 
@@ -115,6 +161,8 @@ class Join(Struct, frozen=True, gc=False, tag=True):
     """Exchange states with each of these addresses in turn; ends in a ``JoinFinished`` event."""
 
     addresses: tuple[Address, ...]
+    ignore_old: bool = False  # user events from before it are not told (Serf: no replay)
+    quiet: bool = False  # no join intent follows: of a node that takes up where it left off
 
 
 class Leave(Struct, frozen=True, gc=False, tag=True):
@@ -134,6 +182,82 @@ class UpdateMeta(Struct, frozen=True, gc=False, tag=True):
     def __post_init__(self) -> None:
         if len(self.meta) > META_LIMIT:
             raise ValueError(f"metadata has {len(self.meta)} bytes, expected at most {META_LIMIT}")
+
+
+class Restore(Struct, frozen=True, gc=False, tag=True):
+    """What an earlier life remembered; to be fed before ``Start``.
+
+    Events and queries up to these times were seen then and are not told again. The node speaks
+    in incarnations above ``incarnation``, so that nobody holds its past against it.
+    """
+
+    clock: LamportTime = 0
+    event_clock: LamportTime = 0
+    query_clock: LamportTime = 0
+    incarnation: Incarnation = 0
+
+
+class FireEvent(Struct, frozen=True, gc=False, tag=True):
+    """Tell every member something: a user event. Ends in ``RequestDone`` or ``RequestRefused``."""
+
+    request: RequestId
+    name: str
+    payload: bytes | None = None
+    coalesce: bool = True  # of several with one name only the last matters
+
+
+class AskQuery(Struct, frozen=True, gc=False, tag=True):
+    """Ask every member that the filters let pass.
+
+    Begins with ``QueryStarted``, goes on with ``QueryAcked`` and ``QueryAnswered``, ends with
+    ``QueryFinished`` at the timeout and never before it; or is ``RequestRefused`` at once.
+    """
+
+    request: RequestId
+    name: str
+    payload: bytes | None = None
+    nodes: tuple[NodeId, ...] = ()  # only these, if any
+    tags: tuple[tuple[str, str], ...] = ()  # tag and regular expression; all must be found
+    ack: bool = False  # everybody who is asked says that it was
+    relay_factor: int = 0  # over how many other members answers come as well; 0 to 255
+    timeout: Micros = 0  # 0: the default, which grows with the group
+
+
+class RespondQuery(Struct, frozen=True, gc=False, tag=True):
+    """Answer a query that ``QueryReceived`` told of. Ends in ``RequestDone`` or a refusal."""
+
+    request: RequestId
+    ltime: LamportTime
+    query_id: int
+    payload: bytes | None = None
+
+
+class SetTags(Struct, frozen=True, gc=False, tag=True):
+    """Carry these tags, and no others, from now on. Ends in ``RequestDone`` or a refusal."""
+
+    request: RequestId
+    tags: tuple[tuple[str, str], ...]
+
+
+class ForceLeave(Struct, frozen=True, gc=False, tag=True):
+    """Tell everybody that a failed member has left. Ends in ``RequestDone`` or a refusal.
+
+    With ``prune`` everybody forgets it at once. To prune a member that is alive is refused
+    unless ``force`` is set: it would refute.
+    """
+
+    request: RequestId
+    node: NodeId
+    prune: bool = False
+    force: bool = False
+
+
+class ManageKeys(Struct, frozen=True, gc=False, tag=True):
+    """Have every member change or list its keys. Ends in ``KeysFinished`` or a refusal."""
+
+    request: RequestId
+    operation: KeyOperation
+    key: str = ""  # base64; not of a "list"
 
 
 # --- news between mechanisms, through ``Then`` ----------------------------------------------
@@ -186,6 +310,7 @@ class WitnessState(Struct, frozen=True, gc=False, tag=True):
     """A push/pull brought the application's state of the peer."""
 
     user_state: bytes
+    join: bool = False  # one side is joining
 
 
 class Announce(Struct, frozen=True, gc=False, tag=True):
@@ -210,9 +335,15 @@ Timer: TypeAlias = (
     | PushPullTick
     | ReconnectTick
     | LeaveTimeout
+    | PruneDue
+    | ReapDue
+    | RequestTimeout
+    | QueryTimeout
+    | QueueCheck
 )
-World: TypeAlias = Received | ExchangeRequested | Exchanged | ExchangeFailed
-OwnerRequest: TypeAlias = Start | Join | Leave | UpdateMeta
+World: TypeAlias = Received | ExchangeRequested | Exchanged | ExchangeFailed | KeyringAnswered
+SerfRequest: TypeAlias = FireEvent | AskQuery | RespondQuery | SetTags | ForceLeave | ManageKeys
+OwnerRequest: TypeAlias = Start | Join | Leave | UpdateMeta | Restore | SerfRequest
 Rumour: TypeAlias = Alive | Suspect | Dead
 News: TypeAlias = (
     ProbeFailed

@@ -23,33 +23,47 @@ from msgspec.structs import replace
 
 from swimsim import rng
 from swimsim.config import LAN, Config
-from swimsim.effects import After, Effect, Send, Then
+from swimsim.effects import After, Effect, Emit, RequestRefused, Send, Then
 from swimsim.inputs import (
     Announce,
     Announced,
     AnnounceLeave,
+    AskQuery,
     Exchanged,
     ExchangeFailed,
     ExchangeRequested,
+    FireEvent,
+    ForceLeave,
     GossipTick,
     HealthChange,
     Input,
     Join,
     JoinNext,
+    KeyringAnswered,
     Leave,
     LeaveTimeout,
     Lost,
+    ManageKeys,
     News,
     ProbeFailed,
     ProbeNext,
     ProbeTick,
     ProbeTimeout,
+    PruneDue,
     PushPullTick,
+    QueryTimeout,
+    QueueCheck,
+    ReapDue,
     Received,
     ReconnectTick,
     Regained,
     RelayTimeout,
+    RequestTimeout,
+    RespondQuery,
+    Restore,
     RoundEnded,
+    SerfRequest,
+    SetTags,
     Start,
     SuspicionTimeout,
     UpdateMeta,
@@ -352,6 +366,14 @@ def _on_intents(node: Node, now: Micros, input: intents.IntentInput) -> Step:
     return replace(node, intents=state), effects
 
 
+def _on_serf_request(node: Node, now: Micros, input: SerfRequest) -> Step:
+    return node, (Emit(RequestRefused(input.request, "not yet")),)
+
+
+def _ignore(node: Node, now: Micros, input: Input) -> Step:
+    return node, ()
+
+
 _TRANSITIONS: dict[type[Input | Message | News], Callable[[Node, Micros, Any], Step]] = {
     Received: _on_received,
     ExchangeRequested: _on_exchange_requested,
@@ -387,4 +409,17 @@ _TRANSITIONS: dict[type[Input | Message | News], Callable[[Node, Micros, Any], S
     User: _on_intents,
     AnnounceLeave: _on_intents,
     WitnessState: _on_intents,
+    FireEvent: _on_serf_request,
+    AskQuery: _on_serf_request,
+    RespondQuery: _on_serf_request,
+    SetTags: _on_serf_request,
+    ForceLeave: _on_serf_request,
+    ManageKeys: _on_serf_request,
+    Restore: _ignore,
+    KeyringAnswered: _ignore,
+    PruneDue: _ignore,
+    ReapDue: _ignore,
+    RequestTimeout: _ignore,
+    QueryTimeout: _ignore,
+    QueueCheck: _ignore,
 }

@@ -13,6 +13,8 @@ NodeId = NewType("NodeId", str)
 """A member's name. Bytes that are not UTF-8 are kept with ``surrogateescape``."""
 
 SeqNo: TypeAlias = int  # names a probe and its acks; 32 bits, first value 1
+LamportTime: TypeAlias = int  # orders what happened without clocks; 64 bits
+RequestId: TypeAlias = int  # an owner's own number for what it asked; comes back in the answer
 Incarnation: TypeAlias = int  # version of a member's own state, raised only by its owner; 32 bits
 Micros: TypeAlias = int  # a duration or an instant, microseconds
 

@@ -29,7 +29,18 @@ from backends.sim.streams import Streams
 from backends.sim.trace import Column, Fate, Trace
 from swimsim import invariants, node, rng
 from swimsim.config import LAN, Config
-from swimsim.effects import After, Effect, Emit, Event, Exchange, LeaveFinished, Reply, Send
+from swimsim.effects import (
+    After,
+    ChangeKeyring,
+    Effect,
+    Emit,
+    Event,
+    Exchange,
+    LeaveFinished,
+    Reply,
+    Send,
+    no_keyring,
+)
 from swimsim.inputs import META_LIMIT, Input, Join, Leave, OwnerRequest, Received, Start
 from swimsim.member import SUSPECT, Status
 from swimsim.members import Members
@@ -201,6 +212,8 @@ class Cluster:
                 self.streams.begin(host, effect)
             elif isinstance(effect, Reply):
                 self.streams.reply(effect.exchange, effect.response)
+            elif isinstance(effect, ChangeKeyring):  # packets are not encrypted here
+                self.env.later(0, self._on_timer, host, no_keyring(effect))
 
     def _send(self, host: Host, send: Send) -> None:
         if self.wire:

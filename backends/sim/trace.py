@@ -18,23 +18,37 @@ from swimsim import rng
 from swimsim.effects import (
     Cleared,
     Conflict,
+    Counted,
     Event,
     Failed,
     HealthChanged,
     Joined,
     JoinFinished,
+    KeysFinished,
     LeaveFinished,
     Left,
+    MemberChanged,
     MergeRefused,
+    NameContested,
+    Noted,
+    QueryAcked,
+    QueryAnswered,
+    QueryFinished,
+    QueryReceived,
+    QueryStarted,
     Refuted,
+    RequestDone,
+    RequestRefused,
+    SerfEvent,
     Suspected,
     Updated,
     UpdateFinished,
+    UserEventReceived,
 )
 from swimsim.messages import Ack, Message, Ping, PushPull, size
 from swimsim.terms import SECOND, Incarnation, Micros
 
-Column: TypeAlias = Literal["events", "health", "messages", "packets"]
+Column: TypeAlias = Literal["events", "health", "messages", "packets", "serf"]
 Fate: TypeAlias = Literal["sent", "lost", "received", "dropped"]
 """Of a message: handed to the network; lost in it; handled by a process; found none."""
 
@@ -55,7 +69,22 @@ KINDS: dict[type[Event], str] = {
     LeaveFinished: "leave finished",
     UpdateFinished: "update finished",
 }
-_NUMBERS = {kind: number for number, kind in enumerate(KINDS, start=1)}
+SERF_KINDS: dict[type[Event], str] = {
+    MemberChanged: "member",
+    UserEventReceived: "user event",
+    QueryReceived: "query",
+    QueryStarted: "query started",
+    QueryAcked: "ack",
+    QueryAnswered: "answer",
+    QueryFinished: "query finished",
+    KeysFinished: "keys finished",
+    RequestDone: "done",
+    RequestRefused: "refused",
+    NameContested: "name contested",
+    Noted: "note",
+    Counted: "count",
+}
+_NUMBERS = {kind: number for number, kind in enumerate((*KINDS, *SERF_KINDS), start=1)}
 
 
 def subject(event: Event, observer: str) -> tuple[str, Incarnation, str]:
@@ -81,6 +110,45 @@ def subject(event: Event, observer: str) -> tuple[str, Incarnation, str]:
             return observer, contacted, observer
         case LeaveFinished():
             return observer, 0, observer
+        case _:
+            return serf_subject(event, observer)
+
+
+def serf_subject(event: SerfEvent, observer: str) -> tuple[str, int, str]:
+    """The same of an event of Serf's layer: its name, its Lamport time or request, and the rest."""
+    match event:
+        case MemberChanged(kind, peer):
+            return peer.name, 0, kind
+        case UserEventReceived(ltime, name, payload):
+            return name, ltime, text(payload)
+        case QueryReceived(ltime, _, name, _, _, source_node):
+            return name, ltime, source_node
+        case QueryStarted(request, ltime):
+            return observer, request, str(ltime)
+        case QueryAcked(request, member):
+            return member, request, ""
+        case QueryAnswered(request, member, payload):
+            return member, request, text(payload)
+        case QueryFinished(request, acks, answers):
+            return observer, request, f"{acks} acks, {answers} answers"
+        case KeysFinished(request, report):
+            told = f"{report.responses} of {report.nodes} answered, {report.errors} errors"
+            return observer, request, f"{told} {report.error}".rstrip()
+        case RequestDone(request):
+            return observer, request, ""
+        case RequestRefused(request, reason):
+            return observer, request, reason
+        case NameContested(lost, matching, votes):
+            return observer, votes, f"{'lost' if lost else 'kept'}, {matching} votes"
+        case Noted(level, told):
+            return observer, 0, f"{level} {told}"
+        case Counted(metric):
+            return observer, 0, metric
+
+
+def text(payload: bytes | None) -> str:
+    """A payload as a column shows it."""
+    return (payload or b"").decode("utf-8", "surrogateescape")
 
 
 class Trace:
@@ -98,6 +166,8 @@ class Trace:
         self.watches_packets = self.counts_messages or self.keeps_packets
         self._keeps_events = "events" in record
         self._keeps_health = "health" in record
+        self._keeps_serf = "serf" in record
+        self._serf: list[tuple[Micros, int, Event]] = []
         self._events: list[tuple[Micros, int, Event]] = []
         self._health: list[tuple[Micros, int, int]] = []
         self._packets: list[tuple[Micros, int, int, str, int, Fate]] = []
@@ -107,12 +177,15 @@ class Trace:
     def event(self, now: Micros, host: Host, event: Event) -> None:
         """Note what a node told its owner."""
         about, number, source = subject(event, host.name)
-        text = f"{about}\x1f{number}\x1f{source}".encode("utf-8", "surrogateescape")
-        what = crc32(text) << 32 | host.index << 8 | _NUMBERS[type(event)]
+        told = f"{about}\x1f{number}\x1f{source}".encode("utf-8", "surrogateescape")
+        what = crc32(told) << 32 | host.index << 8 | _NUMBERS[type(event)]
         self.rolling = rng.mix(rng.mix(self.rolling ^ now) ^ what & rng.MASK)
         if isinstance(event, HealthChanged):
             if self._keeps_health:
                 self._health.append((now, host.index, event.score))
+        elif type(event) in SERF_KINDS:
+            if self._keeps_serf:
+                self._serf.append((now, host.index, event))
         elif self._keeps_events:
             self._events.append((now, host.index, event))
 
@@ -207,6 +280,21 @@ class Trace:
         ]
         return pd.DataFrame(rows, columns=["node", "kind", "fate", "messages", "bytes"])
 
+    def serf(self) -> pd.DataFrame:
+        """One row for each event of Serf's layer: time_s, observer, event, subject, number, detail.
+
+        ``subject`` is the member, or the name of the event or query; ``number`` its Lamport time,
+        or the owner's number of the request.
+        """
+        self._need("serf")
+        rows = []
+        for now, index, event in self._serf:
+            observer = self.hosts[index].name
+            told = subject(event, observer)
+            rows.append((now / SECOND, observer, SERF_KINDS[type(event)], *told))
+        names = ["time_s", "observer", "event", "subject", "number", "detail"]
+        return pd.DataFrame(rows, columns=names)
+
     def packets(self) -> pd.DataFrame:
         """One row for each fate of each packet: time_s, source, target, kinds, bytes, fate."""
         self._need("packets")
@@ -224,6 +312,7 @@ class Trace:
             "health": self.health,
             "messages": self.messages,
             "packets": self.packets,
+            "serf": self.serf,
         }
         return {column: makers[column]() for column in COLUMNS if column in self.record}
 
@@ -232,6 +321,7 @@ class Trace:
         twin = Trace(hosts, self.record)
         twin.rolling = self.rolling
         twin._events, twin._health = list(self._events), list(self._health)
+        twin._serf = list(self._serf)
         twin._packets, twin._lives = list(self._packets), list(self._lives)
         for key, tally in self._tallies.items():
             twin._tallies[key] = list(tally)

@@ -33,6 +33,7 @@ from swimsim import node as protocol
 from swimsim.config import LAN, Config
 from swimsim.effects import (
     After,
+    ChangeKeyring,
     Effect,
     Emit,
     Event,
@@ -42,6 +43,7 @@ from swimsim.effects import (
     Reply,
     Send,
     UpdateFinished,
+    no_keyring,
 )
 from swimsim.inputs import (
     Exchanged,
@@ -387,6 +389,8 @@ class Runtime:
                 reply = self._replies.get(exchange)
                 if reply is not None and not reply.done():
                     reply.set_result(response)
+            case ChangeKeyring():  # who has a keyring that can change answers in its own way
+                self._happen(now, no_keyring(effect))
 
     def _set_alarm(self, now: Micros) -> None:
         """Wake when the next timer is due, and at every heartbeat for the clock's sake."""

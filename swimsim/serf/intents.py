@@ -24,8 +24,8 @@ from swimsim.effects import Effect, Then
 from swimsim.inputs import Announce, AnnounceLeave, WitnessState
 from swimsim.members import Members
 from swimsim.messages import User
-from swimsim.serf.messages import JoinIntent, LamportTime, LeaveIntent, SerfState
-from swimsim.terms import NodeId
+from swimsim.serf.messages import JoinIntent, LeaveIntent, SerfState
+from swimsim.terms import LamportTime, NodeId
 from swimsim.wire import serf
 from swimsim.wire.errors import WireError
 

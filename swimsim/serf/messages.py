@@ -14,9 +14,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from swimsim.terms import Address, NodeId
-
-LamportTime: TypeAlias = int  # orders what happened without clocks; 64 bits
+from swimsim.terms import Address, LamportTime, NodeId
 
 ACK_FLAG = 1  # in a query: acks are wanted; in a response: this is an ack
 NO_BROADCAST_FLAG = 2  # in a query: do not pass it on

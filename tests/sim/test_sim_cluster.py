@@ -697,7 +697,7 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a record of nothing known": (
         lambda: Cluster(2, record=("events", "dreams")),  # type: ignore[arg-type]
         ValueError,
-        "record: 'dreams', expected some of events, health, messages, packets",
+        "record: 'dreams', expected some of events, health, messages, packets, serf",
     ),
     "an unknown host": (
         lambda: Cluster(2).host("ghost"),

@@ -496,7 +496,7 @@ ERRORS: dict[str, tuple[str, str]] = {  # what follows the head; the line
     # measuring
     "record": (
         '[measure]\nrecord = ["everything"]',
-        'measure.record[0]: expected one of "events", "health", "messages", "packets", '
+        'measure.record[0]: expected one of "events", "health", "messages", "packets", "serf", '
         "got 'everything'",
     ),
     "record, a text": (

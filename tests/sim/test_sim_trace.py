@@ -11,23 +11,38 @@ import pytest
 from backends.sim import Cluster, Network
 from backends.sim.faults import Degrade, Kill, Pause, Restart, hosts
 from backends.sim.network import Bernoulli, Constant, Link
-from backends.sim.trace import COLUMNS, KINDS, Trace, subject
+from backends.sim.trace import COLUMNS, KINDS, SERF_KINDS, Trace, subject
 from swimsim.config import LAN
 from swimsim.effects import (
     Cleared,
     Conflict,
+    Counted,
     Event,
     Failed,
     HealthChanged,
     Joined,
     JoinFinished,
+    KeyReport,
+    KeysFinished,
     LeaveFinished,
     Left,
+    MemberChanged,
     MergeRefused,
+    NameContested,
+    Noted,
+    QueryAcked,
+    QueryAnswered,
+    QueryFinished,
+    QueryReceived,
+    QueryStarted,
     Refuted,
+    RequestDone,
+    RequestRefused,
+    SerfEvent,
     Suspected,
     Updated,
     UpdateFinished,
+    UserEventReceived,
 )
 from swimsim.inputs import Join, UpdateMeta
 from swimsim.member import peer
@@ -35,7 +50,7 @@ from swimsim.messages import Ack, Ping, PushPull, packet_size, size
 from swimsim.terms import MS, SECOND, Address, NodeId
 from tests.sim.worlds import EVEN, HOP, STILL, busy, machine, names, watched, with_config
 
-EVERYTHING = ("events", "health", "messages", "packets")
+EVERYTHING = ("events", "health", "messages", "packets", "serf")
 A, B = NodeId("a"), NodeId("b")
 PEER = peer(A, Address(bytes((10, 0, 0, 1)), 7946), b"", LAN.vsn)
 OTHER = peer(A, Address(bytes((10, 0, 0, 9)), 7946), b"", LAN.vsn)
@@ -60,9 +75,53 @@ ROWS: dict[str, tuple[Event, tuple[str, str, int, str] | None]] = {
 }
 
 
+SERF_ROWS: dict[str, tuple[SerfEvent, tuple[str, str, int, str]]] = {
+    # what node n0 reported: event, subject, number, detail
+    "member": (MemberChanged("join", PEER), ("member", "a", 0, "join")),
+    "user event": (
+        UserEventReceived(7, "deploy", b"v1", True),
+        ("user event", "deploy", 7, "v1"),
+    ),
+    "query": (
+        QueryReceived(8, 99, "load", None, PEER.address, A, 5_000_000),
+        ("query", "load", 8, "a"),
+    ),
+    "query started": (QueryStarted(3, 8, 99, 5_000_000), ("query started", "n0", 3, "8")),
+    "ack": (QueryAcked(3, A), ("ack", "a", 3, "")),
+    "answer": (QueryAnswered(3, A, b"0.5"), ("answer", "a", 3, "0.5")),
+    "query finished": (
+        QueryFinished(3, 2, 1),
+        ("query finished", "n0", 3, "2 acks, 1 answers"),
+    ),
+    "keys finished": (
+        KeysFinished(4, KeyReport(3, 2, 1, error="1/3 nodes reported failure")),
+        ("keys finished", "n0", 4, "2 of 3 answered, 1 errors 1/3 nodes reported failure"),
+    ),
+    "done": (RequestDone(5), ("done", "n0", 5, "")),
+    "refused": (RequestRefused(6, "why"), ("refused", "n0", 6, "why")),
+    "name contested": (NameContested(True, 1, 3), ("name contested", "n0", 3, "lost, 1 votes")),
+    "note": (Noted("WARN", "serf: so"), ("note", "n0", 0, "WARN serf: so")),
+    "count": (Counted("serf.query_acks"), ("count", "n0", 0, "serf.query_acks")),
+}
+
+
 def test_every_kind_of_event_is_tested_here() -> None:
-    assert {type(event) for event, _ in ROWS.values()} == set(get_args(Event)) == set(KINDS)
+    tested = {type(event) for event, _ in (*ROWS.values(), *SERF_ROWS.values())}
+    assert tested == set(get_args(Event)) == {*KINDS, *SERF_KINDS}
     assert set(ROWS) == set(KINDS.values())
+    assert set(SERF_ROWS) == set(SERF_KINDS.values())
+
+
+@pytest.mark.parametrize(("event", "row"), SERF_ROWS.values(), ids=SERF_ROWS)
+def test_an_event_of_serfs_is_one_row_of_its_own_frame(
+    event: SerfEvent, row: tuple[str, str, int, str]
+) -> None:
+    trace = Trace([machine(0)], EVERYTHING)
+    trace.event(2_500_000, trace.hosts[0], event)
+    found = trace.serf()
+    assert list(found.columns) == ["time_s", "observer", "event", "subject", "number", "detail"]
+    assert [tuple(line) for line in found.itertuples(index=False)] == [(2.5, "n0", *row)]
+    assert len(trace.events()) == 0
 
 
 @pytest.mark.parametrize(("event", "row"), ROWS.values(), ids=ROWS)
@@ -107,7 +166,7 @@ def test_events_are_what_each_observer_saw_when_it_saw_it() -> None:
 
 
 def test_units_and_types_of_the_columns() -> None:
-    cluster = busy(record=EVERYTHING)
+    cluster = busy(record=EVERYTHING[:-1])  # Serf's layer is off, and its frame would be empty
     cluster.run(30 * SECOND)
     kinds = {
         name: {column: kind.kind for column, kind in frame.dtypes.items()}

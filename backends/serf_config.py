@@ -26,6 +26,7 @@ from swimsim.wire import serf
 
 PROFILE_NAMES = ("lan", "wan", "local")
 KEY_SIZES = (16, 24, 32)
+LEAST_WAIT: Micros = 1 * SECOND  # of the broadcast timeout and between tries to join
 
 Layer: TypeAlias = Mapping[str, Any]
 """What one source says: values of the right types by key."""
@@ -141,7 +142,14 @@ SERF_KEYS: Mapping[str, str] = {
 }
 """Serf's keys, and of what kind their values are."""
 
-_DERIVED = ("serf", "encrypted", "label_size", "vsn")  # follow from other settings
+_DERIVED = (  # follow from other settings
+    "serf",
+    "encrypted",
+    "label_size",
+    "vsn",
+    "coordinates",
+    "name_conflict_resolution",
+)
 KNOBS: Mapping[str, str] = {
     knob: {**_KINDS, "int | None": NUMBER}.get(kind, TEXT)
     for knob, kind in Config.__annotations__.items()
@@ -265,6 +273,7 @@ def check(settings: Settings) -> None:
 def protocol(settings: Settings) -> Config:
     """The protocol's settings; raises ``SerfConfigError``."""
     shared = {key: getattr(settings, key) for key in _SHARED}
+    shared["broadcast_timeout"] = max(LEAST_WAIT, settings.broadcast_timeout)
     knobs = dict(settings.knobs)
     if "allowed_networks" in knobs:
         knobs["allowed_networks"] = tuple(knobs["allowed_networks"])
@@ -273,6 +282,8 @@ def protocol(settings: Settings) -> Config:
             PROFILES[settings.profile],
             encrypted=bool(settings.encrypt_key or settings.keyring_file),
             label_size=len(settings.label.encode()),
+            coordinates=not settings.disable_coordinates,
+            name_conflict_resolution=not settings.disable_name_resolution,
             **shared,
             **knobs,
         )

@@ -74,7 +74,14 @@ def test_merge(layers: list[dict[str, Any]], key: str, value: Any) -> None:
 
 def test_every_knob_of_the_protocol_is_a_key() -> None:
     fields = set(Config.__struct_fields__)
-    assert fields - set(KEYS) == {"serf", "encrypted", "label_size", "vsn"}
+    assert fields - set(KEYS) == {
+        "serf",
+        "encrypted",
+        "label_size",
+        "vsn",
+        "coordinates",
+        "name_conflict_resolution",
+    }
     assert not set(KNOBS) & set(SERF_KEYS)
 
 

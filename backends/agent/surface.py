@@ -13,7 +13,8 @@ from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct
 
-from swimsim.serf.messages import Coordinate, LamportTime, MemberInfo
+from swimsim.serf.messages import Coordinate, MemberInfo
+from swimsim.terms import LamportTime
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from backends.serf_config import check, encode_tags, merge, protocol, read, tags_of
 from swimsim.config import Config
-from swimsim.terms import SECOND, Micros
+from swimsim.terms import Micros
 
 
 class SerfSettings(Struct, frozen=True):
@@ -27,8 +27,9 @@ def parse(text: str) -> SerfSettings:
     """The settings in a configuration file's text; raises ``SerfConfigError``."""
     settings = merge([read(text)])
     check(settings)
+    config = protocol(settings)
     return SerfSettings(
-        protocol(settings),
+        config,
         encode_tags(tags_of(settings)),
-        max(1 * SECOND, settings.broadcast_timeout),
+        config.broadcast_timeout,
     )

@@ -50,7 +50,7 @@ ACCEPTED: dict[str, Any] = {
     "interface": "eth0",
     "reconnect_interval": "45s",
     "reconnect_timeout": "1h30m",
-    "tombstone_timeout": "24h",
+    "tombstone_timeout": "12h",
     "disable_name_resolution": True,
     "enable_syslog": True,
     "syslog_facility": "LOCAL0",
@@ -90,6 +90,9 @@ def test_keys_that_do_not_bear_on_membership_have_no_effect() -> None:
         "reconnect_interval",
         "reconnect_timeout",
         "broadcast_timeout",
+        "tombstone_timeout",
+        "disable_name_resolution",
+        "disable_coordinates",
     }
     nothing = parse("{}")
     for key, value in ACCEPTED.items():

@@ -17,7 +17,8 @@ from backends.agent.surface import (
     Question,
     UserMessage,
 )
-from swimsim.serf.messages import Coordinate, LamportTime, MemberInfo
+from swimsim.serf.messages import Coordinate, MemberInfo
+from swimsim.terms import LamportTime
 from swimsim.terms import Address, NodeId
 
 Record: TypeAlias = dict[str, Any]

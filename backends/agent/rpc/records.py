@@ -18,8 +18,7 @@ from backends.agent.surface import (
     UserMessage,
 )
 from swimsim.serf.messages import Coordinate, MemberInfo
-from swimsim.terms import LamportTime
-from swimsim.terms import Address, NodeId
+from swimsim.terms import Address, LamportTime, NodeId
 
 Record: TypeAlias = dict[str, Any]
 

@@ -111,6 +111,7 @@ class Config(Struct, frozen=True, gc=False):
     # Where the papers and memberlist disagree; the default is memberlist's
     suspicion_scale: Literal["log10", "ln"] = "log10"  # max(1, log10 n) or SWIM's ceil(ln(n + 1))
     retransmit_scale: Literal["log10", "ln"] = "log10"  # of ceil(log(n + 1))
+    refute_death: bool = True  # who is dead may say otherwise; False: a death is final (SWIM 4.2)
     max_confirmations: int | None = None  # K; None: suspicion_mult - 2 (Lifeguard: 3)
     awareness_max: int = 7  # worst local health score (Lifeguard's S: 8)
     scale_probe_timeout: bool = False  # health stretches the probe timeout as well (Lifeguard)
@@ -238,6 +239,7 @@ SWIM_2002 = replace(
     push_pull_interval=0,
     reconnect_interval=0,
     packet_size=400,
+    refute_death=False,
     lha_probe=False,
     lha_suspicion=False,
     buddy_system=False,

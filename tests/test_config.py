@@ -89,6 +89,7 @@ def test_the_prototype_of_2002() -> None:
     assert SWIM_2002.gossip_to_the_dead_time == 0
     assert SWIM_2002.packet_size == 400
     assert SWIM_2002.piggyback
+    assert not SWIM_2002.refute_death
     assert not any(
         (
             SWIM_2002.stream_ping,

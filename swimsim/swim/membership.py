@@ -99,6 +99,8 @@ def step(state: Membership, now: Micros, input: MembershipInput, config: Config)
         case Suspect():
             return _suspect(state, now, input, config)
         case Dead():
+            if input.node == state.me.name and not config.refute_death:
+                return state, ()
             return _dead(state, now, input)
         case ProbeFailed(node, incarnation):
             if not config.suspicion:
@@ -153,6 +155,8 @@ def _alive(state: Membership, now: Micros, news: Alive, config: Config) -> Step:
     if mine:
         return _heard_of_myself(state, news)
     if news.incarnation == 0:
+        return state, ()
+    if known is not None and known.status == DEAD and not config.refute_death:
         return state, ()
     if known is None or reclaimed or outranks(ALIVE, news.incarnation, known):
         return _take_in(state, news, known)

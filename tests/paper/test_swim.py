@@ -212,6 +212,15 @@ def test_a_suspicion_that_times_out_is_a_failure_and_is_disseminated() -> None:
     assert Dead(1, C, A) in [item.message for item in node.broadcasts.queue]
 
 
+def test_a_confirmed_failure_overrides_whatever_the_member_says() -> None:
+    """4.2: a Confirm message overrides Alive and Suspect of any incarnation."""
+    node, _ = step(settled(A, "ABCD", SWIM_2002), 0, Received(at(B), (Dead(1, C, B),)))
+    node, effects = step(node, 0, Received(at(C), (Alive(7, who(C)), Dead(1, A, B))))
+    assert node.members[C].status == DEAD
+    assert node.members[A] == record(A, 1)
+    assert not of_type(Refuted, events(effects))
+
+
 @pytest.mark.parametrize(
     ("n", "periods"), [(6, 6), (7, 9), (19, 9), (20, 12), (28, 12), (53, 12), (54, 15), (56, 15)]
 )

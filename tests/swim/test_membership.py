@@ -440,6 +440,19 @@ def test_dead(row: Row) -> None:
     check(row)
 
 
+FINAL = {
+    "nobody answers a verdict about itself": nothing(KNOWN, Dead(9, A, B)),
+    "the dead do not come back": nothing(KNOWN, alive(D, 6)),
+    "the suspected still do": taken(C, 6, Emit(Cleared(C, 6))),
+    "the left still do": taken(E, 6, *joined(who(E), 6)),
+}
+
+
+@pytest.mark.parametrize("row", FINAL.values(), ids=FINAL)
+def test_in_swim_a_death_is_final(row: Row) -> None:
+    check(row, replace(LAN, refute_death=False))
+
+
 def test_without_suspicion_a_failed_probe_is_a_death() -> None:
     """SWIM 3, before suspicion is introduced in 4.2."""
     before, _, after, effects = died(KNOWN, Dead(5, B, A))

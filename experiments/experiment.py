@@ -115,8 +115,13 @@ def find(name: str) -> Experiment:
     """The experiment of that name; raises KeyError when there is none."""
     if name not in REGISTRY:
         raise KeyError(name)
-    experiment: Any = import_module(f"experiments.{name}")
+    experiment: Any = import_module(module_of(name))
     return experiment  # type: ignore[no-any-return]
+
+
+def module_of(name: str) -> str:
+    """The module in which an experiment is written."""
+    return f"experiments.{name}"
 
 
 def seed_of(root: int, name: str, key: tuple[str | int, ...], replicate: int) -> int:

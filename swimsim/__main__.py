@@ -21,7 +21,8 @@ class Command(NamedTuple):
 COMMANDS = {
     "simulate": Command("experiments.cli", "simulate", "run a scenario file"),
     "replay": Command("experiments.replay", "replay", "live a node's journal again, ask it why"),
-    "experiment": Command("experiments.cli", "experiment", "ask the simulator a question"),
+    "experiment": Command("experiments.commands", "experiment", "ask the simulator a question"),
+    "report": Command("experiments.commands", "report", "results as a page to read"),
     "agent": Command("backends.agent.cli", "agent", "run a member of a real cluster"),
     "bench": Command("experiments.bench", "bench", "measure the simulator's speed and memory"),
 }

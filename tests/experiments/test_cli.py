@@ -120,22 +120,6 @@ def test_an_unknown_command_or_experiment_is_status_2() -> None:
     assert "expected one of detection" in done.stderr
 
 
-def test_an_experiment_writes_rows_summary_verdicts_figures_and_manifest(tmp_path: Path) -> None:
-    done = swimsim(
-        "experiment", "run", "detection", "--nodes", 8, "--runs", 6, "--jobs", 1,
-        "--out", tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [
-        ".json", ".parquet", ".parquet", ".parquet", ".png", ".svg"
-    ]  # fmt: skip
-    manifest = json.loads((tmp_path / "detection.json").read_text())
-    assert manifest["root_seed"] == 1
-    assert {"swimsim", "simpy"} <= manifest["versions"].keys()
-    rows = pd.read_parquet(tmp_path / "detection.parquet")
-    assert {"seed", "nodes", "t_ping"} <= set(rows.columns)
-
-
 def test_help_and_version() -> None:
     assert "simulate" in swimsim("--help").stdout
     assert swimsim("version").stdout.startswith("swimsim ")

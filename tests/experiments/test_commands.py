@@ -1,0 +1,243 @@
+"""The commands of experiments: what they print and write, how they refuse, how they continue."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from experiments.commands import experiment
+from experiments.engines import EngineError, dask
+
+ROOT = Path(__file__).parent.parent.parent
+PATIENCE_S = 90.0
+SMALL = ("experiment", "run", "detection", "--nodes", "8")
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "swimsim", *map(str, words)]
+
+
+def swimsim(*words: object) -> subprocess.CompletedProcess[str]:
+    """Run the command, as a user would."""
+    return subprocess.run(
+        command(*words), capture_output=True, text=True, check=False, cwd=ROOT, timeout=PATIENCE_S
+    )
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A small experiment's folder, and what was printed."""
+    out = tmp_path_factory.mktemp("results")
+    finished = swimsim(*SMALL, "--runs", 6, "--jobs", 2, "--out", out)
+    assert finished.returncode == 0, finished.stderr
+    return out, finished.stdout
+
+
+def test_an_experiment_prints_its_table_and_every_verdict(done: tuple[Path, str]) -> None:
+    _, printed = done
+    assert "first detection" in printed
+    assert "S_min" in printed
+    assert printed.count("pass") >= 3
+    assert "FAIL" not in printed
+
+
+def test_an_experiment_writes_rows_tables_verdicts_figures_and_manifest(
+    done: tuple[Path, str],
+) -> None:
+    out, printed = done
+    files = sorted(path.name for path in out.iterdir() if path.is_file())
+    assert files == [
+        "detection-summary.parquet", "detection-verdicts.parquet", "detection.json",
+        "detection.parquet", "detection.png", "detection.svg",
+    ]  # fmt: skip
+    assert all(f"wrote {out / name}" in printed for name in files)
+    manifest = json.loads((out / "detection.json").read_text())
+    assert manifest["command"] == (
+        "swimsim experiment run detection --quick --nodes 8 --runs 6 --seed 1"
+    )
+    assert (manifest["root_seed"], manifest["runs"], manifest["crashes"]) == (1, 18, [])
+    assert {"swimsim", "simpy", "python"} <= manifest["versions"].keys()
+    assert {cell["params"]["nodes"] for cell in manifest["cells"]} == {8}
+    rows = pd.read_parquet(out / "detection.parquet")
+    assert {"seed", "nodes", "t_ping"} <= set(rows.columns)
+    verdicts = pd.read_parquet(out / "detection-verdicts.parquet")
+    assert list(verdicts.columns) == [
+        "claim", "bound", "measured", "passed", "explanation", "binding", "verdict"
+    ]  # fmt: skip
+
+
+def test_the_same_command_again_makes_nothing_and_writes_the_same(done: tuple[Path, str]) -> None:
+    out, _ = done
+    rows = (out / "detection.parquet").read_bytes()
+    again = swimsim(*SMALL, "--runs", 6, "--jobs", 1, "--out", out)
+    assert "detection: reused 18 of 18 runs" in again.stdout
+    assert (out / "detection.parquet").read_bytes() == rows
+    more = swimsim(*SMALL, "--runs", 7, "--jobs", 1, "--out", out)
+    assert "detection: reused 18 of 21 runs" in more.stdout
+
+
+def test_one_run_is_made_again_by_its_parameters_and_seed(done: tuple[Path, str]) -> None:
+    out, _ = done
+    rows = pd.read_parquet(out / "detection.parquet")
+    row = rows[(rows.measure == "full") & ~rows.lifeguard].iloc[0]
+    params = json.dumps({"nodes": 8, "lifeguard": False})
+    once = swimsim("experiment", "once", "detection", "--seed", row.seed, params)
+    assert once.returncode == 0, once.stderr
+    assert json.loads(once.stdout)["t_full"] == row.t_full
+
+
+REFUSED = {
+    "no experiment": ("run", "expected names of experiments, or --all"),
+    "names and all of them": ("run detection --all", "expected names of experiments, or --all"),
+    "an unknown one": (
+        "run alchemy",
+        "there is no experiment 'alchemy', expected one of detection",
+    ),
+    "a size that is not there": ("run detection --nodes 9", "no cell of detection has that size"),
+    "a file for a folder": (f"run detection --out {__file__}", "expected a folder"),
+    "parameters that are no JSON": ("once detection --seed 1 {", "PARAMS: Input data"),
+    "parameters of another type": ("once detection --seed 1 {}", "PARAMS: Object missing"),
+    "one run of nothing": ("once alchemy --seed 1", "there is no experiment 'alchemy'"),
+    "nothing to keep": ("keep detection /nowhere", "/nowhere/detection.json: expected the results"),
+}
+
+
+@pytest.mark.parametrize(("words", "complaint"), REFUSED.values(), ids=REFUSED)
+def test_bad_input_is_one_line_and_status_2(words: str, complaint: str) -> None:
+    done = CliRunner().invoke(experiment, words.split())
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert complaint in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+# --- a sweep that is killed ------------------------------------------------------------------
+
+
+def test_a_sweep_that_is_killed_continues_where_it_was(tmp_path: Path) -> None:
+    out, whole = tmp_path / "killed", tmp_path / "whole"
+    words = (*SMALL, "--runs", 90, "--jobs", 2, "--out")
+    process = subprocess.Popen(
+        command(*words, out), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        saved = _wait_for_files(out, process, at_least=4)
+        workers = _children(process.pid)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+    assert len(workers) == 2
+    _wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    kept = {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")}
+    runs = sum(len(json.loads(pq.read_schema(path).metadata[b"runs"])) for path in kept)
+    assert saved <= len(kept)
+    assert 0 < runs < 270
+
+    continued = swimsim(*words, out)
+    assert continued.returncode in (0, 1), continued.stderr
+    assert f"detection: reused {runs} of 270 runs" in continued.stdout
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    keys = [
+        key
+        for path in (out / "runs").rglob("*.parquet")
+        for key in json.loads(pq.read_schema(path).metadata[b"runs"])
+    ]
+    assert (len(keys), len(set(keys))) == (270, 270), "no run was made twice"
+    swimsim(*words, whole)
+    assert (out / "detection.parquet").read_bytes() == (whole / "detection.parquet").read_bytes()
+
+
+def _wait_for_files(out: Path, process: subprocess.Popen[bytes], at_least: int) -> int:
+    def found() -> int:
+        return len(list(out.glob("runs/detection/*/*.parquet")))
+
+    _wait_until(lambda: found() >= at_least or process.poll() is not None)
+    assert process.poll() is None, "it was done before it could be killed"
+    return found()
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def _wait_until(condition: object) -> None:
+    limit = time.monotonic() + PATIENCE_S
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+# --- on a Dask cluster -----------------------------------------------------------------------
+
+
+@contextmanager
+def cluster(folder: Path, workers: int) -> Iterator[str]:
+    """A Dask scheduler and workers on loopback, each a process of its own."""
+    told = folder / "scheduler.json"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": ROOT}
+    base = [sys.executable, "-m"]
+    environment = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__WORK_STEALING": "False"}
+    scheduler = [
+        *base, "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0",
+        "--no-dashboard", "--scheduler-file", str(told),
+    ]  # fmt: skip
+    worker = [
+        *base, "distributed.cli.dask_worker", "--scheduler-file", str(told), "--no-nanny",
+        "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1", "--local-directory",
+        str(folder), "--death-timeout", "60",
+    ]  # fmt: skip
+    running: list[subprocess.Popen[bytes]] = []
+    try:
+        running.append(subprocess.Popen(scheduler, env=environment, **quiet))  # type: ignore[call-overload]
+        for _ in range(workers):
+            running.append(subprocess.Popen(worker, env=environment, **quiet))  # type: ignore[call-overload]
+        _wait_until(told.exists)
+        yield json.loads(told.read_text())["address"]
+    finally:
+        for process in reversed(running):
+            process.terminate()
+        for process in reversed(running):
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def test_a_dask_cluster_makes_the_same_rows_byte_by_byte(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    words = (*SMALL, "--nodes", 16, "--runs", 5)
+    with cluster(tmp_path, workers=2) as address:
+        remote = swimsim(*words, "--out", tmp_path / "dask", "--dask", address)
+    assert remote.returncode in (0, 1), remote.stderr
+    swimsim(*words, "--out", tmp_path / "local", "--jobs", 2)
+    here, there = (
+        (tmp_path / where / "detection.parquet").read_bytes() for where in ("local", "dask")
+    )
+    assert here == there
+    manifest = json.loads((tmp_path / "dask" / "detection.json").read_text())
+    assert manifest["engine"] == f"Dask at {address}"
+
+
+def test_a_scheduler_that_is_not_there_is_named() -> None:
+    pytest.importorskip("distributed")
+    with pytest.raises(EngineError, match="no scheduler answers there"):  # noqa: SIM117
+        with dask("tcp://127.0.0.1:9", patience_s=0.3):
+            pass

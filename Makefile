@@ -3,15 +3,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FUZZ_S ?= 60
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test test-long lint bench bench-full clean
+.PHONY: help demo test test-long lint fuzz bench bench-full clean
 
 help:
 	@echo "make demo        a failure-detection experiment with 1,000 nodes: table, figure, data"
 	@echo "make test        the tests"
 	@echo "make test-long   the tests that take minutes each"
 	@echo "make lint        ruff, mypy --strict and the import law"
+	@echo "make fuzz        fuzz the wire with atheris, a minute each for four targets; FUZZ_S=600 for longer"
 	@echo "make bench       speed and memory of the simulator"
 	@echo "make bench-full  the same with 100,000 nodes"
 	@echo "make clean       remove the environment and the results"
@@ -45,6 +47,21 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+$(VENV)/.fuzz: $(VENV)/.test
+	$(PIP) -e '.[test,fuzz]'
+	@touch $@
+
+# What is found stays in results/fuzz: inputs that reach new code, and those that crash.
+fuzz: $(VENV)/.fuzz
+	@for target in packet stream lzw keyring; do \
+		mkdir -p results/fuzz/$$target; \
+		echo "fuzzing $$target for $(FUZZ_S) s"; \
+		$(BIN)/python -m tests.fuzz.fuzz_$$target -max_total_time=$(FUZZ_S) -verbosity=0 \
+			-print_final_stats=1 -artifact_prefix=results/fuzz/$$target- results/fuzz/$$target \
+			>results/fuzz/$$target.log 2>&1 || { tail -n 40 results/fuzz/$$target.log; exit 1; }; \
+		grep -E 'number_of_executed_units|peak_rss' results/fuzz/$$target.log; \
+	done
 
 bench: $(VENV)/.run
 	$(BIN)/swimsim bench

@@ -161,6 +161,7 @@ class Decoder(Struct, frozen=True):
     start: int = 0  # where the message begins, behind the label header
     end: int = 1  # where the stage ends; where the next value begins as long as there are any
     values: int = 0  # msgpack values that the stage still lacks
+    most: int = 0  # which it may ever lack, however the stream is cut
     head: bytes = b""  # of the next value, as long as not all of its head is there
     size: int = 0  # bytes that have come
     pieces: tuple[bytes, ...] = ()  # they themselves, each piece longer than the next
@@ -205,13 +206,14 @@ def feed(decoder: Decoder, data: bytes) -> tuple[Decoder, StreamMessage | None]:
     while True:
         stage, start, end, values = decoder.stage, decoder.start, decoder.end, decoder.values
         if values:
-            reach, values = scan(window, end - offset, values, values + MAX_PASSED, offset)
+            reach, values = scan(window, end - offset, values, decoder.most, offset)
             end = offset + reach
         if stage != "block" and end - start > envelope.limits.stream:
             raise WireError("too-large", f"more than {envelope.limits.stream} bytes", stage)
         if values or end > size:
             head = window[end - offset :] if values else b""
-            return Decoder(envelope, stage, start, end, values, head, size, pieces), None
+            most = decoder.most
+            return Decoder(envelope, stage, start, end, values, most, head, size, pieces), None
         whole = b"".join(pieces)
         decoder, message = _STAGES[stage](decoder, whole, end)
         if message is not None:
@@ -248,9 +250,9 @@ def _on_type(decoder: Decoder, whole: bytes, end: int) -> Outcome:
     if ring is not None and decoder.envelope.verify_incoming:
         raise WireError("unencrypted", "a plain stream where encryption is on")
     if kind in (PUSH_PULL, messages.USER):
-        return replace(decoder, stage="header", end=end, values=1), None
+        return replace(decoder, stage="header", end=end, values=1, most=1 + MAX_PASSED), None
     if kind in (messages.PING, messages.ACK, ERROR, COMPRESS):
-        return replace(decoder, stage="body", end=end, values=1), None
+        return replace(decoder, stage="body", end=end, values=1, most=1 + MAX_PASSED), None
     raise _unknown(kind)
 
 
@@ -276,7 +278,8 @@ def _on_header(decoder: Decoder, whole: bytes, end: int) -> Outcome:
         size, _ = _user_header(whole, decoder.start, limits)
         return replace(decoder, stage="body", end=end + size, values=0), None
     (nodes, _, _), _ = _push_pull_header(whole, decoder.start, limits)
-    return replace(decoder, stage="states", end=end, values=nodes), None
+    most = nodes + MAX_PASSED
+    return replace(decoder, stage="states", end=end, values=nodes, most=most), None
 
 
 def _on_states(decoder: Decoder, whole: bytes, end: int) -> Outcome:

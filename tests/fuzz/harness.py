@@ -1,14 +1,14 @@
 """What the fuzz targets share: they start from the golden vectors and stop after a minute.
 
-atheris (https://pypi.org/project/atheris/) is imported here and nowhere else but in the targets;
-it is not among the project's dependencies: ``pip install atheris``. From the root of the
-checkout::
+``make fuzz`` runs them all. atheris (https://pypi.org/project/atheris/) is imported here and in the
+targets alone: ``pip install 'swimsim[fuzz]'``. One target, from the root of the checkout::
 
     python -m tests.fuzz.fuzz_packet -max_total_time=60
     python -m tests.fuzz.fuzz_packet -max_total_time=3600 corpus/   # keep what it finds there
     python -m tests.fuzz.fuzz_packet crash-0123...                  # one input again
 
-All other arguments are libFuzzer's (``-help=1``).
+All other arguments are libFuzzer's (``-help=1``). What takes longer than ten seconds, or more than
+a gigabyte, counts as a crash.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from pathlib import Path
 import atheris
 
 VECTORS = Path(__file__).parents[1] / "vectors"
+LIMITS = {"-max_total_time": 60, "-timeout": 10, "-rss_limit_mb": 1024}  # unless told otherwise
 
 
 def fuzz(check: Callable[[bytes], None], *kinds: str) -> None:
     """Call ``check`` with ever new bytes, at first the vectors of these kinds, and exit."""
     arguments = list(sys.argv)
-    if not any(argument.startswith("-max_total_time") for argument in arguments):
-        arguments.append("-max_total_time=60")
+    named = {argument.partition("=")[0] for argument in arguments}
+    arguments += [f"{name}={value}" for name, value in LIMITS.items() if name not in named]
     given = [Path(argument) for argument in arguments[1:] if not argument.startswith("-")]
     if not any(path.is_file() for path in given):  # finds go to the first folder
         arguments.append(str(seeds(*kinds)))

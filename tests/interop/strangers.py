@@ -32,8 +32,7 @@ def believed(agent: Agent, envelope: Envelope = PLAIN) -> dict[str, Seen]:
     assert isinstance(answer, PushPull), answer
     found = {}
     for member in answer.states:
-        tags, wrong = serf.decode_tags(member.peer.meta)
-        assert wrong is None
+        tags, _ = serf.decode_tags(member.peer.meta)  # those before a mistake, if there is one
         place = str(member.peer.address)
         found[str(member.peer.name)] = Seen(place, member.status.name.lower(), tags)
     return found

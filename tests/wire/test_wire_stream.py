@@ -170,6 +170,16 @@ def test_any_portions_of_a_damaged_stream_give_the_same_as_one(
     assert fed(accepted(envelope), cut(bytes(data), places))[0] == whole
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 14, 100])
+def test_how_much_may_be_announced_does_not_depend_on_the_portions(size: int) -> None:
+    """Arrays within arrays: the second promises more than may be outstanding."""
+    data = b"\x02\x82\xa7Payload\xdc\xdc\xdc\xdc\xdc\xdc" + b"\x01" * 20
+    whole, _ = fed(accepted(PLAIN), [data])
+    assert whole == "too-large: byte 13: announces 56540 elements"
+    portions = [data[at : at + size] for at in range(0, len(data), size)]
+    assert fed(accepted(PLAIN), portions)[0] == whole
+
+
 @given(strategies.streams, strategies.envelopes, st.booleans())
 def test_a_message_is_complete_with_its_last_byte(
     message: StreamMessage, envelope: Envelope, first: bool

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from swimsim.inputs import Input, KeyOperation, KeyringAnswered, News
 from swimsim.member import Peer
-from swimsim.messages import Message, Request, Response
+from swimsim.messages import Message, Request, Response, User
 from swimsim.terms import Address, Incarnation, LamportTime, Micros, NodeId, RequestId
 
 # --- events ------------------------------------------------------------------------------
@@ -261,6 +261,9 @@ Event: TypeAlias = (
     | UpdateFinished
     | SerfEvent
 )
+
+SerfNews: TypeAlias = Input | News | User | Event
+"""What Serf's layer takes in: what is its own, and what the membership tells the owner."""
 
 # --- effects -----------------------------------------------------------------------------
 

@@ -22,6 +22,8 @@ from swimsim.terms import Address, Incarnation, LamportTime, Micros, NodeId, Req
 META_LIMIT = 512  # bytes of a member's metadata
 
 KeyOperation: TypeAlias = Literal["install", "use", "remove", "list"]
+LaneName: TypeAlias = Literal["intents", "queries", "events"]  # in the order of their turns
+Asker: TypeAlias = Literal["", "keys", "conflict"]  # whose query it is; "": the owner's
 
 # --- the world ---------------------------------------------------------------------------
 
@@ -110,7 +112,13 @@ class ReconnectTick(Struct, frozen=True, gc=False, tag=True):
 
 
 class LeaveTimeout(Struct, frozen=True, gc=False, tag=True):
-    """Waited long enough for the farewell to spread."""
+    """Waited long enough for the farewell to be said."""
+
+
+class LeaveSettled(Struct, frozen=True, gc=False, tag=True):
+    """Waited long enough for the farewell, once said, to spread (Serf)."""
+
+    timed_out: bool
 
 
 class PruneDue(Struct, frozen=True, gc=False, tag=True):
@@ -293,7 +301,7 @@ class Lost(Struct, frozen=True, gc=False, tag=True):
 
 
 class Regained(Struct, frozen=True, gc=False, tag=True):
-    """A member that was dead, or had left, is back."""
+    """A member need not be looked for: it is back, has left after all, or is forgotten."""
 
     node: NodeId
 
@@ -305,12 +313,73 @@ class JoinNext(Struct, frozen=True, gc=False, tag=True):
 class AnnounceLeave(Struct, frozen=True, gc=False, tag=True):
     """Tell everybody that this node is about to leave (Serf's leave intent)."""
 
+    alone: bool = False  # nobody is there to hear it
+
+
+class SayFarewell(Struct, frozen=True, gc=False, tag=True):
+    """The leave intent has been told: now the farewell itself."""
+
 
 class WitnessState(Struct, frozen=True, gc=False, tag=True):
     """A push/pull brought the application's state of the peer."""
 
     user_state: bytes
     join: bool = False  # one side is joining
+
+
+class Erased(Struct, frozen=True, gc=False, tag=True):
+    """Serf has forgotten a member."""
+
+    node: NodeId
+
+
+class Tell(Struct, frozen=True, gc=False, tag=True):
+    """Tell everybody, by one of Serf's lanes; ``notify`` as in ``Announce``."""
+
+    lane: LaneName
+    message: User
+    notify: bool = False
+
+
+class Ask(Struct, frozen=True, gc=False, tag=True):
+    """A mechanism asks every member something; it is told ``Answer`` and ``AnswersEnd``."""
+
+    asker: Asker
+    query: AskQuery  # its request is a number of the mechanism's own
+
+
+class Answer(Struct, frozen=True, gc=False, tag=True):
+    """A member answers what a mechanism asked."""
+
+    asker: Asker
+    request: int
+    source: NodeId
+    payload: bytes | None
+
+
+class AnswersEnd(Struct, frozen=True, gc=False, tag=True):
+    """The time for answers is over, or the question could not be asked."""
+
+    asker: Asker
+    request: int
+    refusal: str = ""  # why it could not be
+
+
+class InternalQuery(Struct, frozen=True, gc=False, tag=True):
+    """Somebody's mechanism asks this node something."""
+
+    ltime: LamportTime
+    query_id: int
+    name: str
+    payload: bytes | None
+
+
+class AnswerInternal(Struct, frozen=True, gc=False, tag=True):
+    """Answer an ``InternalQuery``."""
+
+    ltime: LamportTime
+    query_id: int
+    payload: bytes
 
 
 class Announce(Struct, frozen=True, gc=False, tag=True):
@@ -335,6 +404,7 @@ Timer: TypeAlias = (
     | PushPullTick
     | ReconnectTick
     | LeaveTimeout
+    | LeaveSettled
     | PruneDue
     | ReapDue
     | RequestTimeout
@@ -355,6 +425,15 @@ News: TypeAlias = (
     | JoinNext
     | AnnounceLeave
     | WitnessState
+    | Erased
+    | Tell
+    | Ask
+    | Answer
+    | AnswersEnd
+    | InternalQuery
+    | AnswerInternal
+    | SayFarewell
+    | UpdateMeta
     | Announce
     | Announced
     | Rumour

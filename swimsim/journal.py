@@ -51,6 +51,7 @@ from swimsim import node as protocol
 from swimsim.effects import Effect
 from swimsim.inputs import Input
 from swimsim.node import Node, fingerprint
+from swimsim.serf_layer import Serf
 from swimsim.swim.broadcast import Broadcasts
 from swimsim.terms import Micros
 
@@ -335,6 +336,9 @@ def checksum(value: Any) -> int:
 
 
 def _front(part: Any) -> Any:
+    if type(part) is Serf:
+        lanes = [(lane.arrivals, len(lane.queue), lane.queue[:FEW]) for lane in part.lanes]
+        return replace(part, lanes=()), lanes
     if type(part) is not Broadcasts:
         return part
     queue = part.queue

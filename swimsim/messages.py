@@ -159,6 +159,16 @@ def packet_size(messages: tuple[Message, ...], crc: bool, config: Config) -> int
     return body + (CRC_HEADER if crc else 0) + envelope(config)
 
 
+def most_bytes(config: Config) -> int:
+    """Bytes of the largest message that gossip can carry: one that has a packet for itself."""
+    return config.packet_size - COMPOUND_HEADER - COMPOUND_PART - envelope(config)
+
+
+def most_user_bytes(config: Config) -> int:
+    """The same of the application's bytes in a ``User``."""
+    return most_bytes(config) - _TYPE
+
+
 def envelope(config: Config) -> int:
     """Bytes that label and encryption add to a packet (L and E of spec memberlist.md, 2.8)."""
     label = 2 + config.label_size if config.label_size else 0

@@ -19,16 +19,33 @@ from typing import Any, TypeAlias
 
 from immutables import Map
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from swimsim import rng
+from swimsim import serf_layer as layer
 from swimsim.config import LAN, Config
-from swimsim.effects import After, Effect, Emit, RequestRefused, Send, Then
+from swimsim.effects import (
+    After,
+    Effect,
+    Emit,
+    Exchange,
+    JoinFinished,
+    Reply,
+    RequestRefused,
+    Send,
+    SerfNews,
+    Then,
+)
 from swimsim.inputs import (
     Announce,
     Announced,
     AnnounceLeave,
+    Answer,
+    AnswerInternal,
+    AnswersEnd,
+    Ask,
     AskQuery,
+    Erased,
     Exchanged,
     ExchangeFailed,
     ExchangeRequested,
@@ -37,10 +54,12 @@ from swimsim.inputs import (
     GossipTick,
     HealthChange,
     Input,
+    InternalQuery,
     Join,
     JoinNext,
     KeyringAnswered,
     Leave,
+    LeaveSettled,
     LeaveTimeout,
     Lost,
     ManageKeys,
@@ -62,10 +81,12 @@ from swimsim.inputs import (
     RespondQuery,
     Restore,
     RoundEnded,
+    SayFarewell,
     SerfRequest,
     SetTags,
     Start,
     SuspicionTimeout,
+    Tell,
     UpdateMeta,
     WitnessState,
 )
@@ -84,11 +105,11 @@ from swimsim.messages import (
     User,
 )
 from swimsim.rng import Rng
-from swimsim.serf import intents, reconnect
-from swimsim.serf.intents import Intents
+from swimsim.serf import reconnect
 from swimsim.serf.reconnect import Reconnect
+from swimsim.serf_layer import Serf
 from swimsim.swim import awareness, broadcast, membership, probe, push_pull
-from swimsim.swim.broadcast import Broadcasts
+from swimsim.swim.broadcast import Broadcasts, Lanes
 from swimsim.swim.membership import Membership, MembershipInput
 from swimsim.swim.probe import Probe
 from swimsim.swim.push_pull import AntiEntropy
@@ -104,9 +125,9 @@ class Node(Struct, frozen=True, gc=False):
     broadcasts: Broadcasts
     anti_entropy: AntiEntropy
     reconnect: Reconnect
-    intents: Intents
     rng: Rng  # for the phases of its tickers
     health: int = 0  # local health score, 0 is healthy
+    serf: Serf | None = None  # None: Serf's layer is off
 
     @property
     def name(self) -> NodeId:
@@ -146,8 +167,8 @@ def create(
         Broadcasts(for_gossip),
         AntiEntropy(for_anti_entropy),
         Reconnect(for_reconnect),
-        Intents(),
         seed,
+        serf=layer.create(rng.mix(seed)) if config.serf else None,
     )
 
 
@@ -159,11 +180,16 @@ def step(node: Node, now: Micros, input: Input) -> Step:
     """
     node, effects = _TRANSITIONS[type(input)](node, now, input)
     for effect in effects:
-        if type(effect) is Then or (
-            type(effect) is Send and effect.piggyback and node.broadcasts.queue
-        ):
+        if type(effect) is Then or (type(effect) is Send and effect.piggyback and _has_news(node)):
             return _settle(node, now, effects)
     return node, effects
+
+
+def _has_news(node: Node) -> bool:
+    """Whether anything waits that could ride on a packet."""
+    if node.broadcasts.queue:
+        return True
+    return node.serf is not None and any(lane.queue for lane in node.serf.lanes)
 
 
 def with_table(node: Node, members: Members) -> Node:
@@ -181,6 +207,7 @@ def reseeded(node: Node, seed: Rng) -> Node:
         broadcasts=replace(node.broadcasts, rng=fresh.broadcasts.rng),
         anti_entropy=replace(node.anti_entropy, rng=fresh.anti_entropy.rng),
         reconnect=replace(node.reconnect, rng=fresh.reconnect.rng),
+        serf=None if node.serf is None else layer.reseeded(node.serf, rng.mix(fresh.rng)),
     )
 
 
@@ -201,9 +228,24 @@ def fingerprint(node: Node) -> int:
         repr(node.anti_entropy),
         repr(replace(node.reconnect, lost=Map())),
         repr(sorted(node.reconnect.lost.items())),
-        node.intents.clock,
-        repr(sorted(node.intents.said.items())),
+        *_serf_parts(node.serf),
     )
+
+
+def _serf_parts(serf: Serf | None) -> tuple[int, str]:
+    """What Serf's layer is, in an order that does not depend on hashes."""
+    return (1, "[]") if serf is None else (serf.intents.clock, repr(_plain(serf)))
+
+
+def _plain(value: Any) -> Any:
+    """The value as tuples, maps sorted."""
+    if isinstance(value, Struct):
+        return tuple(map(_plain, astuple(value)))
+    if isinstance(value, Map):
+        return sorted((key, _plain(held)) for key, held in value.items())
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return value
 
 
 def _settle(node: Node, now: Micros, effects: tuple[Effect, ...]) -> Step:
@@ -219,7 +261,7 @@ def _settle(node: Node, now: Micros, effects: tuple[Effect, ...]) -> Step:
             settled.append(effect)
     finished: tuple[Effect, ...] = ()
     for place, effect in enumerate(settled):
-        if type(effect) is Send and effect.piggyback and node.broadcasts.queue:
+        if type(effect) is Send and effect.piggyback and _has_news(node):
             node, settled[place], done = _load(node, effect)
             finished += done
     if finished:
@@ -234,30 +276,82 @@ def _load(node: Node, send: Send) -> tuple[Node, Send, tuple[Effect, ...]]:
     if not config.piggyback:
         return node, send, ()
     room = broadcast.room_beside(send.messages[0], config)
-    n = len(node.membership.members.records)
-    broadcasts, messages, finished = broadcast.take(node.broadcasts, room, n, config)
+    members, serf = node.membership.members, node.serf
+    n = len(members.records)
+    if serf is None:
+        broadcasts, messages, finished = broadcast.take(node.broadcasts, room, n, config)
+    else:
+        known = layer.known(serf, members)
+        broadcasts, lanes, messages, finished = broadcast.load(
+            node.broadcasts, serf.lanes, room, n, known, config
+        )
+        node = _with_lanes(node, lanes)
     if not messages:
         return node, send, finished
     loaded = Send(send.to, send.messages + messages, send.crc)
     return replace(node, broadcasts=broadcasts), loaded, finished
 
 
+def _with_lanes(node: Node, lanes: Lanes) -> Node:
+    if node.serf is None or lanes is node.serf.lanes:
+        return node
+    one, two, three = lanes
+    return replace(node, serf=replace(node.serf, lanes=(one, two, three)))
+
+
 def _on_membership(node: Node, now: Micros, input: MembershipInput) -> Step:
     state, effects = membership.step(node.membership, now, input, node.config)
-    if state is node.membership:
+    if state is not node.membership:
+        node = replace(node, membership=state)
+    if node.serf is None or not effects:
         return node, effects
-    return replace(node, membership=state), effects
+    return _tell_serf(node, now, effects)
 
 
 def _on_probe(node: Node, now: Micros, input: probe.ProbeInput) -> Step:
     state, effects = probe.step(node.probe, now, input, node.membership, node.health, node.config)
     if state is node.probe:
         return node, effects
-    return replace(node, probe=state), effects
+    before, node = node.probe.round, replace(node, probe=state)
+    if node.serf is None or state.round is before:
+        return node, effects
+    return _on_round(node, now, input, before, effects)
+
+
+def _on_round(
+    node: Node,
+    now: Micros,
+    input: probe.ProbeInput,
+    before: probe.Round | None,
+    effects: tuple[Effect, ...],
+) -> Step:
+    """Note when a round begins, for its round-trip time; learn from the ack of a direct ping."""
+    serf, round_ = node.serf, node.probe.round
+    assert serf is not None
+    if isinstance(input, Ack) and before is not None and before.direct and input.payload:
+        if not node.config.coordinates:
+            return node, effects
+        serf, learnt = layer.probed(serf, before.target, now, input.payload)
+        return replace(node, serf=serf), effects + learnt
+    if round_ is not None and (before is None or before.seq_no != round_.seq_no):
+        node = replace(node, serf=replace(serf, pinged=now))
+    return node, effects
 
 
 def _on_broadcast(node: Node, now: Micros, input: broadcast.BroadcastInput) -> Step:
-    known = node.membership
+    known, serf = node.membership, node.serf
+    if serf is not None and isinstance(input, GossipTick):
+        state, lanes, effects = broadcast.gossip(
+            node.broadcasts,
+            serf.lanes,
+            now,
+            known.me.name,
+            known.members,
+            known.departed,
+            layer.known(serf, known.members),
+            node.config,
+        )
+        return _with_lanes(replace(node, broadcasts=state), lanes), effects
     state, effects = broadcast.step(
         node.broadcasts, now, input, known.me.name, known.members, known.departed, node.config
     )
@@ -269,14 +363,92 @@ def _on_push_pull(node: Node, now: Micros, input: push_pull.PushPullInput) -> St
     state, effects = push_pull.step(
         node.anti_entropy, input, known.me.name, known.members, known.suspicions, node.config
     )
-    return replace(node, anti_entropy=state), effects
+    node = replace(node, anti_entropy=state)
+    if node.serf is None:
+        return node, effects
+    return _tell_serf(node, now, _with_user_state(node, effects))
+
+
+def _with_user_state(node: Node, effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
+    """Push/pulls carry Serf's state as it is before anything of the peer's is taken in."""
+    assert node.serf is not None
+    carried: list[Effect] = []
+    for effect in effects:
+        match effect:
+            case Exchange(request=PushPull() as said):
+                carried.append(replace(effect, request=_with_state(node, node.serf, said)))
+            case Reply(response=PushPull() as said):
+                carried.append(replace(effect, response=_with_state(node, node.serf, said)))
+            case _:
+                carried.append(effect)
+    return tuple(carried)
+
+
+def _with_state(node: Node, serf: Serf, said: PushPull) -> PushPull:
+    return replace(said, user=layer.local_state(serf, node.membership, node.config))
+
+
+def _tell_serf(node: Node, now: Micros, effects: tuple[Effect, ...]) -> Step:
+    """Have Serf's layer follow at once what the owner is told of the membership."""
+    told: list[Effect] = []
+    for effect in effects:
+        told.append(effect)
+        if type(effect) is Emit and layer.concerns(effect.event):
+            node, more = _on_serf(node, now, effect.event)
+            told += more
+    return node, tuple(told)
+
+
+def _on_serf(node: Node, now: Micros, input: SerfNews) -> Step:
+    """What is Serf's business; nobody's when its layer is off."""
+    if node.serf is None:
+        if isinstance(input, SerfRequest):
+            return node, (Emit(RequestRefused(input.request, "Serf's layer is off")),)
+        return node, ()
+    serf, effects = layer.step(node.serf, now, input, node.membership, node.config)
+    if serf is not node.serf:
+        node = replace(node, serf=serf)
+    return node, effects
+
+
+def _on_tell(node: Node, now: Micros, input: Tell) -> Step:
+    """Something for one of Serf's lanes: have the gossip ticker empty it."""
+    node, effects = _on_serf(node, now, input)
+    broadcasts, ticking = broadcast.wake(node.broadcasts, now, node.config)
+    return replace(node, broadcasts=broadcasts), effects + ticking
+
+
+def _on_announced(node: Node, now: Micros, input: Announced) -> Step:
+    on_it = _on_serf if isinstance(input.message, User) else _on_membership
+    return on_it(node, now, input)
+
+
+def _on_restore(node: Node, now: Micros, input: Restore) -> Step:
+    node, effects = _on_membership(node, now, input)
+    node, more = _on_serf(node, now, input)
+    return node, effects + more
+
+
+def _on_join(node: Node, now: Micros, input: Join) -> Step:
+    serf = node.serf
+    if serf is None:
+        return _on_push_pull(node, now, input)
+    known = node.membership
+    if known.leaving or known.intent is not None:
+        reason = "Serf can't Join after Leave or Shutdown"
+        failures = tuple((address, reason) for address in input.addresses)
+        return node, (Emit(JoinFinished(0, failures)),)
+    node, _ = _on_serf(node, now, input)
+    return _on_push_pull(node, now, input)
 
 
 def _on_reconnect(node: Node, now: Micros, input: reconnect.ReconnectInput) -> Step:
     state, effects = reconnect.step(node.reconnect, now, input, node.members, node.config)
-    if state is node.reconnect:
+    if state is not node.reconnect:
+        node = replace(node, reconnect=state)
+    if node.serf is None or not effects:
         return node, effects
-    return replace(node, reconnect=state), effects
+    return node, _with_user_state(node, effects)
 
 
 def _on_health(node: Node, now: Micros, input: HealthChange) -> Step:
@@ -290,6 +462,9 @@ def _on_start(node: Node, now: Micros, input: Start) -> Step:
     """Announce oneself, or settle into a known group, and set every ticker going."""
     config = node.config
     node, effects = _on_membership(node, now, input)
+    if node.serf is not None:
+        node, more = _on_serf(node, now, input)
+        effects += more
     n = len(node.members)
     probe_phase, node = _phase(node, config.probe_interval)
     gossip_phase, node = _phase(node, config.gossip_interval)
@@ -335,7 +510,7 @@ def _on_received(node: Node, now: Micros, input: Received) -> Step:
 
 def _on_message(node: Node, now: Micros, message: Message, source: Address) -> Step:
     if type(message) is Ping:
-        return node, probe.answer(message, source, node.membership.me)
+        return node, probe.answer(message, source, node.membership.me, _coordinate(node))
     if type(message) is IndirectPing and not (message.source.host and message.source.port):
         message = replace(message, source=source)  # older peers do not say where they are
     return _TRANSITIONS[type(message)](node, now, message)
@@ -359,19 +534,11 @@ def _on_exchanged(node: Node, now: Micros, input: Exchanged) -> Step:
     return _on_push_pull(node, now, ExchangeFailed(exchange, "the reply is no push/pull"))
 
 
-def _on_intents(node: Node, now: Micros, input: intents.IntentInput) -> Step:
-    state, effects = intents.step(node.intents, input, node.name, node.members, node.config)
-    if state is node.intents:
-        return node, effects
-    return replace(node, intents=state), effects
-
-
-def _on_serf_request(node: Node, now: Micros, input: SerfRequest) -> Step:
-    return node, (Emit(RequestRefused(input.request, "not yet")),)
-
-
-def _ignore(node: Node, now: Micros, input: Input) -> Step:
-    return node, ()
+def _coordinate(node: Node) -> bytes:
+    """What an ack tells beside that this node is alive: where it is in Serf's space."""
+    if node.serf is None or not node.config.coordinates:
+        return b""
+    return layer.coordinate(node.serf)
 
 
 _TRANSITIONS: dict[type[Input | Message | News], Callable[[Node, Micros, Any], Step]] = {
@@ -380,7 +547,7 @@ _TRANSITIONS: dict[type[Input | Message | News], Callable[[Node, Micros, Any], S
     Exchanged: _on_exchanged,
     ExchangeFailed: _on_push_pull,
     Start: _on_start,
-    Join: _on_push_pull,
+    Join: _on_join,
     JoinNext: _on_push_pull,
     PushPullTick: _on_push_pull,
     Leave: _on_membership,
@@ -389,7 +556,9 @@ _TRANSITIONS: dict[type[Input | Message | News], Callable[[Node, Micros, Any], S
     SuspicionTimeout: _on_membership,
     ProbeFailed: _on_membership,
     RoundEnded: _on_membership,
-    Announced: _on_membership,
+    Announced: _on_announced,
+    LeaveSettled: _on_membership,
+    SayFarewell: _on_membership,
     Alive: _on_membership,
     Suspect: _on_membership,
     Dead: _on_membership,
@@ -406,20 +575,27 @@ _TRANSITIONS: dict[type[Input | Message | News], Callable[[Node, Micros, Any], S
     Regained: _on_reconnect,
     Announce: _on_broadcast,
     HealthChange: _on_health,
-    User: _on_intents,
-    AnnounceLeave: _on_intents,
-    WitnessState: _on_intents,
-    FireEvent: _on_serf_request,
-    AskQuery: _on_serf_request,
-    RespondQuery: _on_serf_request,
-    SetTags: _on_serf_request,
-    ForceLeave: _on_serf_request,
-    ManageKeys: _on_serf_request,
-    Restore: _ignore,
-    KeyringAnswered: _ignore,
-    PruneDue: _ignore,
-    ReapDue: _ignore,
-    RequestTimeout: _ignore,
-    QueryTimeout: _ignore,
-    QueueCheck: _ignore,
+    User: _on_serf,
+    AnnounceLeave: _on_serf,
+    WitnessState: _on_serf,
+    FireEvent: _on_serf,
+    AskQuery: _on_serf,
+    RespondQuery: _on_serf,
+    SetTags: _on_serf,
+    ForceLeave: _on_serf,
+    ManageKeys: _on_serf,
+    Restore: _on_restore,
+    KeyringAnswered: _on_serf,
+    PruneDue: _on_serf,
+    ReapDue: _on_serf,
+    RequestTimeout: _on_serf,
+    QueryTimeout: _on_serf,
+    QueueCheck: _on_serf,
+    Tell: _on_tell,
+    Erased: _on_serf,
+    Ask: _on_serf,
+    Answer: _on_serf,
+    AnswersEnd: _on_serf,
+    InternalQuery: _on_serf,
+    AnswerInternal: _on_serf,
 }

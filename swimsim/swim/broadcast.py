@@ -9,15 +9,17 @@ The queue is a sorted tuple, so what goes into a packet stands at its front, wha
 is skipped by bisection, and the rest is moved as a block without being looked at. A node with
 nothing to say does not tick: the next tick is set when news comes in, at the moment at which a
 ticker that never stopped would have fired.
+
+Serf has three more queues of the same kind, its *lanes*: what news of members leaves free in a
+packet is offered to each of them in turn (spec memberlist.md, 2.8; serf.md, 2.5).
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal, TypeAlias, assert_never
+from typing import Literal, TypeAlias, TypeVar, assert_never
 
 from immutables import Map
 from msgspec import Struct
@@ -43,6 +45,7 @@ from swimsim.messages import (
 from swimsim.rng import Rng
 from swimsim.terms import Micros, NodeId
 
+LEAST_ROOM = 3  # bytes; what has no more than that left is not offered to Serf's lanes
 MOST_PARTS = 126  # and one message that they ride on: old peers misread 128 (spec P14)
 
 BroadcastInput: TypeAlias = Announce | GossipTick
@@ -70,7 +73,18 @@ class Broadcasts(Struct, frozen=True, gc=False):
     named: Map[NodeId, int] = Map()  # the ages of the same broadcasts, by whom they are about
 
 
+class Lane(Struct, frozen=True, gc=False):
+    """One of Serf's queues; the ticker of the membership's empties it as well."""
+
+    arrivals: int = 0
+    queue: tuple[Broadcast, ...] = ()  # sorted
+    named: Map[NodeId, int] = Map()
+
+
+Lanes: TypeAlias = tuple[Lane, ...]
 Step: TypeAlias = tuple[Broadcasts, tuple[Effect, ...]]
+Loaded: TypeAlias = tuple[Broadcasts, Lanes, tuple[Message, ...], tuple[Effect, ...]]
+Queue = TypeVar("Queue", Broadcasts, Lane)
 
 
 def retransmit_limit(n: int, config: Config) -> int:
@@ -96,29 +110,48 @@ def step(
     """Take in one announcement, or gossip. ``departed``: since when the dead have been dead."""
     match input:
         case Announce(message, notify):
-            state, displaced = _enqueue(state, message, notify)
-            if state.ticking or not config.gossip_nodes:
-                return state, displaced
-            until = _until_tick(state, now, config)
-            return replace(state, ticking=True), (*displaced, After(until, GossipTick()))
+            state, displaced = enqueue(state, message, notify)
+            state, ticking = wake(state, now, config)
+            return state, displaced + ticking
         case GossipTick():
-            fresh = now - config.gossip_to_the_dead_time
-
-            def hears_gossip(member: Member) -> bool:
-                name, status = member.peer.name, member.status
-                if name == me or status == LEFT:
-                    return False
-                return status != DEAD or departed[name] >= fresh
-
-            return _gossip(state, now, me, members, hears_gossip, config)
+            state, _, effects = gossip(state, (), now, me, members, departed, 0, config)
+            return state, effects
         case _:
             assert_never(input)
 
 
+def wake(state: Broadcasts, now: Micros, config: Config) -> Step:
+    """Have the ticker fire, now that there is something to say."""
+    if state.ticking or not config.gossip_nodes:
+        return state, ()
+    until = _until_tick(state, now, config)
+    return replace(state, ticking=True), (After(until, GossipTick()),)
+
+
+def load(state: Broadcasts, lanes: Lanes, room: int, n: int, known: int, config: Config) -> Loaded:
+    """What fits ``room`` bytes: news of members first, then of each lane what still fits.
+
+    ``n`` members are in the table, ``known`` to Serf.
+    """
+    state, messages, finished = take(state, room, n, config)
+    if not any(lane.queue for lane in lanes):
+        return state, lanes, messages, finished
+    room -= sum(map(size, messages)) + COMPOUND_PART * len(messages)
+    filled = list(lanes)
+    for place, lane in enumerate(lanes):
+        if not lane.queue or room <= LEAST_ROOM:
+            continue
+        filled[place], more, done = take(lane, room, known, config, MOST_PARTS - len(messages))
+        room -= sum(map(size, more)) + COMPOUND_PART * len(more)
+        messages += more
+        finished += done
+    return state, tuple(filled), messages, finished
+
+
 def take(
-    state: Broadcasts, room: int, n: int, config: Config
-) -> tuple[Broadcasts, tuple[Message, ...], tuple[Effect, ...]]:
-    """The next messages that fit ``room`` bytes, each counted as sent once more.
+    state: Queue, room: int, n: int, config: Config, most: int = MOST_PARTS
+) -> tuple[Queue, tuple[Message, ...], tuple[Effect, ...]]:
+    """The next messages, at most ``most``, that fit ``room`` bytes, each counted as sent once more.
 
     ``room`` includes what a compound adds for each message. Also returns ``Announced`` news
     for broadcasts that this finished.
@@ -126,7 +159,7 @@ def take(
     queue, place = state.queue, 0
     picked: list[Broadcast] = []
     kept: list[Broadcast] = []
-    while place < len(queue) and len(picked) < MOST_PARTS:
+    while place < len(queue) and len(picked) < most:
         free = room - COMPOUND_PART
         if free <= 0:
             break
@@ -175,7 +208,25 @@ def about(message: Alive | Suspect | Dead | User, arrival: int) -> NodeId:
             return message.node
 
 
-def _enqueue(state: Broadcasts, message: Alive | Suspect | Dead | User, notify: bool) -> Step:
+def cut(lane: Lane, depth: int) -> tuple[Lane, tuple[Effect, ...]]:
+    """The lane with no more than ``depth`` broadcasts.
+
+    Dropped are those sent most often, of these the shortest, of these the oldest; whoever waits
+    for one is told that it is over.
+    """
+    dropped = lane.queue[depth:]
+    if not dropped:
+        return lane, ()
+    named = lane.named
+    for broadcast in dropped:
+        named = named.delete(broadcast.name)
+    done = tuple(Then(Announced(each.message)) for each in dropped if each.notify)
+    return replace(lane, queue=lane.queue[:depth], named=named), done
+
+
+def enqueue(
+    state: Queue, message: Alive | Suspect | Dead | User, notify: bool
+) -> tuple[Queue, tuple[Effect, ...]]:
     """Put news in the queue in place of older news of the same member."""
     name = about(message, state.arrivals + 1)
     queue, age = list(state.queue), state.named.get(name)
@@ -192,34 +243,50 @@ def _enqueue(state: Broadcasts, message: Alive | Suspect | Dead | User, notify: 
     return replace(state, arrivals=arrivals, queue=tuple(queue), named=named), effects
 
 
-def _gossip(
+def gossip(
     state: Broadcasts,
+    lanes: Lanes,
     now: Micros,
     me: NodeId,
     members: Members,
-    hears_gossip: Callable[[Member], bool],
+    departed: Map[NodeId, Micros],
+    known: int,
     config: Config,
-) -> Step:
+) -> tuple[Broadcasts, Lanes, tuple[Effect, ...]]:
     """Send what fits to a few random members; each of them costs one transmission."""
-    if not state.queue:
-        return replace(state, ticking=False), ()
+    if not has_news(state, lanes):
+        return replace(state, ticking=False), lanes, ()
     again = After(_until_tick(state, now, config), GossipTick())
     if not members.others_present(me) and not members.count(DEAD):
-        return state, (again,)
+        return state, lanes, (again,)
+    fresh = now - config.gossip_to_the_dead_time
+
+    def hears_gossip(member: Member) -> bool:
+        name, status = member.peer.name, member.status
+        if name == me or status == LEFT:
+            return False
+        return status != DEAD or departed[name] >= fresh
+
     chosen, rng = members.sample(state.rng, config.gossip_nodes, hears_gossip)
     state = replace(state, rng=rng)
     room = config.packet_size - COMPOUND_HEADER - envelope(config)
     effects: list[Effect] = []
     for member in chosen:
-        state, messages, finished = take(state, room, len(members.records), config)
+        n = len(members.records)
+        state, lanes, messages, finished = load(state, lanes, room, n, known, config)
         if not messages:
             break
         crc = member.peer.vsn[1] >= CRC_SINCE
         effects.append(Send(member.peer.address, messages, crc))
         effects.extend(finished)
-    if not state.queue:
-        return replace(state, ticking=False), tuple(effects)
-    return state, (*effects, again)
+    if not has_news(state, lanes):
+        return replace(state, ticking=False), lanes, tuple(effects)
+    return state, lanes, (*effects, again)
+
+
+def has_news(state: Broadcasts, lanes: Lanes) -> bool:
+    """Whether anything waits to be said."""
+    return bool(state.queue) or any(lane.queue for lane in lanes)
 
 
 def _until_tick(state: Broadcasts, now: Micros, config: Config) -> Micros:

@@ -44,11 +44,14 @@ from swimsim.inputs import (
     AnnounceLeave,
     HealthChange,
     Leave,
+    LeaveSettled,
     LeaveTimeout,
     Lost,
     ProbeFailed,
     Regained,
+    Restore,
     RoundEnded,
+    SayFarewell,
     Start,
     SuspicionTimeout,
     UpdateMeta,
@@ -70,7 +73,10 @@ MembershipInput: TypeAlias = (
     | Start
     | Leave
     | LeaveTimeout
+    | LeaveSettled
+    | SayFarewell
     | UpdateMeta
+    | Restore
     | Announced
 )
 
@@ -118,6 +124,10 @@ def step(state: Membership, now: Micros, input: MembershipInput, config: Config)
             if members is None:
                 return _speak(state, state.me)
             return _settle(state, now, members, config)
+        case Restore(incarnation=incarnation):
+            if state.members:
+                return state, ()
+            return replace(state, incarnation=max(state.incarnation, incarnation)), ()
         case UpdateMeta(meta):
             me = peer(state.me.name, state.me.address, meta, state.me.vsn)
             if not state.members:  # not started: it will be said then
@@ -125,12 +135,18 @@ def step(state: Membership, now: Micros, input: MembershipInput, config: Config)
             return _speak(state, me)
         case Leave(timeout):
             return _leave(state, now, timeout, config)
+        case SayFarewell() if state.intent is not None:
+            return _say_farewell(state, now, state.intent)
+        case SayFarewell():
+            return state, ()
         case LeaveTimeout():
             if state.intent is not None:
                 return _say_farewell(state, now, state.intent)
-            return _farewell_said(state, timed_out=True)
+            return _farewell_said(state, config, timed_out=True)
+        case LeaveSettled(timed_out):
+            return state, (Emit(LeaveFinished(timed_out)),)
         case Announced(message):
-            return _announced(state, now, message)
+            return _announced(state, message, config)
         case _:
             assert_never(input)
 
@@ -309,9 +325,11 @@ def _leave(state: Membership, now: Micros, timeout: Micros, config: Config) -> S
         return state, () if state.waiting else (Emit(LeaveFinished(timed_out=False)),)
     if state.intent is not None:
         return state, ()
-    if config.serf and not _alone(state):  # first the intent, then the farewell itself
-        waits = After(timeout, LeaveTimeout())
-        return replace(state, intent=timeout), (Then(AnnounceLeave()), waits)
+    if config.serf:  # first the intent, then the farewell itself
+        alone = _alone(state)
+        state = replace(state, intent=timeout)
+        told = Then(SayFarewell()) if alone else After(timeout, LeaveTimeout())
+        return state, (Then(AnnounceLeave(alone)), told)
     return _say_farewell(state, now, timeout)
 
 
@@ -324,24 +342,25 @@ def _say_farewell(state: Membership, now: Micros, timeout: Micros) -> Step:
     )
     if not _alone(state):
         return state, (*effects, After(timeout, LeaveTimeout()))
-    state, said = _farewell_said(state, timed_out=False)
-    return state, (*effects, *said)
+    return replace(state, waiting=False), (*effects, Emit(LeaveFinished(timed_out=False)))
 
 
-def _farewell_said(state: Membership, *, timed_out: bool) -> Step:
+def _farewell_said(state: Membership, config: Config, *, timed_out: bool) -> Step:
+    """The farewell is said; Serf waits until the last who got it have passed it on."""
     if not state.waiting:
         return state, ()
-    return replace(state, waiting=False), (Emit(LeaveFinished(timed_out)),)
+    state = replace(state, waiting=False)
+    if config.serf:
+        return state, (After(config.leave_propagate_delay, LeaveSettled(timed_out)),)
+    return state, (Emit(LeaveFinished(timed_out)),)
 
 
-def _announced(state: Membership, now: Micros, message: Alive | Suspect | Dead | User) -> Step:
+def _announced(state: Membership, message: Alive | Suspect | Dead | User, config: Config) -> Step:
     match message:
         case Alive(incarnation):
             return state, (Emit(UpdateFinished(incarnation)),)
         case Dead():
-            return _farewell_said(state, timed_out=False)
-        case User() if state.intent is not None:
-            return _say_farewell(state, now, state.intent)
+            return _farewell_said(state, config, timed_out=False)
         case _:
             return state, ()
 

@@ -155,12 +155,12 @@ def step(
             assert_never(input)
 
 
-def answer(ping: Ping, source: Address, me: Peer) -> tuple[Effect, ...]:
+def answer(ping: Ping, source: Address, me: Peer, payload: bytes = b"") -> tuple[Effect, ...]:
     """Ack a ping that is meant for this node, to where it says, or to where it came from."""
     if ping.target != me.name and ping.target:
         return ()
     to = ping.source if ping.source.host and ping.source.port else source
-    return (Send(to, (Ack(ping.seq_no),), piggyback=True),)
+    return (Send(to, (Ack(ping.seq_no, payload),), piggyback=True),)
 
 
 def answer_stream(input: ExchangeRequested, ping: Ping, me: Peer) -> tuple[Effect, ...]:

@@ -220,7 +220,7 @@ def _as_news(member: Member, me: NodeId) -> Then:
 
 def _state(said: PushPull) -> tuple[Effect, ...]:
     """The application's part of a push/pull, for whom it concerns."""
-    return (Then(WitnessState(said.user)),) if said.user else ()
+    return (Then(WitnessState(said.user, said.join)),) if said.user else ()
 
 
 def _versions(states: States) -> tuple[VersionUse, ...]:

@@ -284,14 +284,16 @@ def decode_filter(data: bytes) -> Filter:
     return read(_TAG_FILTER, data, 1)[0] if data[0] else read(_NODE_FILTER, data, 1)[0]
 
 
-def encode_tags(tags: Mapping[str, str], protocol: int = 5) -> bytes:
+def encode_tags(
+    tags: Mapping[str, str], protocol: int = 5, *, limit: int | None = META_LIMIT
+) -> bytes:
     """The Meta of a member with these tags, in their order; before version 3 only its role."""
     if protocol < TAGS_SINCE:
         meta = tags.get("role", "").encode("utf-8", "surrogateescape")
     else:
         meta = _TAGS_MAGIC + mapping(TEXT).write(tuple(tags.items()))
-    if len(meta) > META_LIMIT:
-        raise ValueError(f"Encoded length of tags exceeds limit of {META_LIMIT} bytes")
+    if limit is not None and len(meta) > limit:
+        raise ValueError(f"Encoded length of tags exceeds limit of {limit} bytes")
     return meta
 
 

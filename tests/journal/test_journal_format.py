@@ -40,12 +40,16 @@ from swimsim.journal import (
 from swimsim.members import Members
 from swimsim.messages import Alive, PushPull, Suspect, User
 from swimsim.node import Node, create, fingerprint
+from swimsim.serf.messages import LeaveIntent
+from swimsim.swim.broadcast import Lane
 from swimsim.terms import MS, SECOND, NodeId
-from tests.builders import A, at, group, record, settled, table, who
+from swimsim.wire import serf
+from tests.builders import A, at, fed, group, record, settled, table, who
 from tests.journal.journals import Witness, data_of, read
 from tests.test_properties import CONFIGS, DEEDS, HOSTS, Deed, do
 from tests.world import World
 
+SERF = replace(LAN, serf=True)
 ODD = NodeId(b"caf\xe9 \xff".decode("utf-8", "surrogateescape"))
 MARK = NodeId("\U0010fffd00dcff")  # what looks as if it had been escaped
 
@@ -151,17 +155,20 @@ def test_names_may_be_any_bytes(name: NodeId) -> None:
     news = (Alive(1, who(name + "x")), Suspect(1, name, ODD))
     for input in (Received(at("B"), news), ExchangeFailed(1, name), Received(at("B"), ())):
         assert round_trip(Happened(1, input, 2, 3)) == Happened(1, input, 2, 3)
-    node = create(NodeId(name + "x"), at("A"), seed=1)
-    node = replace(node, intents=replace(node.intents, said=Map({name: 3, ODD: 4})))
+    node = create(NodeId(name + "x"), at("A"), SERF, seed=1)
+    for said in (name, ODD):
+        payload = serf.encode(LeaveIntent(3, said))
+        node, _ = fed(node, 0, Received(at("B"), (User(payload),)))
+    assert node.serf is not None
+    assert set(node.serf.intents.recent) == {name, ODD}
     back = round_trip(journal.snapshot(0, 0, "start", node))
     assert back.node == node
 
 
 def test_numbers_may_be_larger_than_msgpack_has_them() -> None:
-    """A Lamport clock that was pushed to its end by a stranger is past it (serf.intents)."""
+    """A Lamport clock that was pushed to its end by a stranger has 64 bits."""
     for number in (2**64 - 1, 2**64, 2**70, -(2**63) - 1):
-        node = settled()
-        node = replace(node, intents=replace(node.intents, clock=number))
+        node = with_clock(settled(config=SERF), number)
         assert round_trip(journal.snapshot(0, 0, "start", node)).node == node
         assert round_trip(Happened(1, Leave(number), 2, 3)) == Happened(1, Leave(number), 2, 3)
 
@@ -221,14 +228,19 @@ def changes(node: Node) -> dict[str, Node]:
         "ticking": replace(node, broadcasts=replace(queue, ticking=not queue.ticking)),
         "exchange": replace(node, anti_entropy=replace(node.anti_entropy, exchange=77)),
         "lost": replace(node, reconnect=replace(node.reconnect, origin=77)),
-        "clock": replace(node, intents=replace(node.intents, clock=77)),
-        "said": replace(node, intents=replace(node.intents, said=Map({ODD: 77}))),
+        "clock": with_clock(node, 77),
+        "lane": replace(node, serf=replace(node.serf, lanes=(Lane(77), Lane(), Lane()))),
     }
 
 
-@pytest.mark.parametrize("what", changes(settled()))
+def with_clock(node: Node, clock: int) -> Node:
+    assert node.serf is not None
+    return replace(node, serf=replace(node.serf, intents=replace(node.serf.intents, clock=clock)))
+
+
+@pytest.mark.parametrize("what", changes(settled(config=SERF)))
 def test_a_digest_tells_of_every_part(what: str) -> None:
-    node = settled()
+    node = settled(config=SERF)
     digest = journal.digest(node, journal.Digest())
     assert journal.digest(changes(node)[what], digest).value != digest.value
 

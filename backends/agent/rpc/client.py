@@ -211,6 +211,10 @@ class Client:
         """The events that these filters let pass, as Serf's handlers write them."""
         return Subscription(self, "stream", {"Type": filters}, event_of)
 
+    def records(self, filters: str = "*") -> Subscription[dict[str, Any]]:
+        """The same as the agent wrote them, its fields by name."""
+        return Subscription(self, "stream", {"Type": filters}, dict)
+
     def monitor(self, level: str = "INFO") -> Subscription[str]:
         """Log lines, those still remembered first."""
         return Subscription(self, "monitor", {"LogLevel": level}, _line)

@@ -1,0 +1,1 @@
+"""The operator's commands: Serf's verbs, with its flags, its words and its exit statuses."""

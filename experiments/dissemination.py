@@ -1,8 +1,9 @@
 """E3: how fast does one piece of news reach everybody, and does it reach everybody?
 
-One node of a settled group changes its metadata. Gossip is an epidemic: at every tick each node
-that has the news sends it to a few random others, a fixed number of times in all. How long until
-half of the group knows, and until the last one does; who is never reached; what does it cost?
+One node of a settled group changes its metadata, or fires a user event of Serf's. Gossip is an
+epidemic: at every tick each node that has the news sends it to a few random others, a fixed number
+of times in all. How long until half of the group knows, and until the last one does; who is never
+reached; what does it cost?
 
 The formulas (spec experiments.md, F8 to F11) disagree with each other on purpose. F9 describes
 ticks that are not synchronised, as in every real cluster; F10 describes rounds; F11 says who is
@@ -17,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from random import Random
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -32,9 +34,9 @@ from experiments import statistics, style, theory
 from experiments.experiment import Cell, Row, Scale, Verdict, by_cell
 from experiments.statistics import Interval
 from swimsim import HOUR, LAN, MS, SECOND, Config, rng
-from swimsim.effects import Event, Updated
-from swimsim.inputs import UpdateMeta
-from swimsim.messages import Alive, Message
+from swimsim.effects import Event, Updated, UserEventReceived
+from swimsim.inputs import FireEvent, UpdateMeta
+from swimsim.messages import Alive, Message, User
 from swimsim.terms import Micros
 
 NEWS = b"news"
@@ -69,6 +71,7 @@ class Params(Struct, frozen=True):
     synchronous: bool = False  # everybody ticks at the same instants
     piggyback: bool = False  # news also rides on pings and acks, and there are pings and acks
     push_pull: bool = False  # nodes also exchange full states
+    news: Literal["update", "event"] = "update"  # a member's new metadata, or a Serf user event
 
     @property
     def living(self) -> int:
@@ -96,7 +99,7 @@ def _quick() -> list[Cell]:
     grid += [Cell(Params(100, fanout=f), 100) for f in (1, 2, 4)]
     grid += [Cell(Params(300, failed=share), 60) for share in (0.25, 0.5)]
     grid += [Cell(Params(100, retransmit_mult=mult), 400) for mult in (1, 2)]
-    grid += [Cell(Params(100, piggyback=True), 100)]
+    grid += [Cell(Params(100, piggyback=True), 100), Cell(Params(100, news="event"), 60)]
     grid += [Cell(Params(100, retransmit_mult=1, push_pull=True), 30)]
     for n, runs in {30: 200, 128: 100, 1000: 12}.items():
         grid += [_rounds(n, loss, runs) for loss in (0.0, 0.5)]
@@ -104,17 +107,13 @@ def _quick() -> list[Cell]:
 
 
 def _full() -> list[Cell]:
-    sizes = {30: 300, 100: 600, 300: 300, 1000: 300, 4000: 30, 10_000: 30}
-    large = {
-        1000: 100,
-        4000: 30,
-        10_000: 12,
-    }  # runs where the cell is one of many; reduced for time
+    sizes = {30: 300, 100: 600, 300: 300, 1000: 200, 4000: 30, 10_000: 20}
     grid = []
     for n, runs in sizes.items():
         grid += [Cell(Params(n, loss=loss), runs) for loss in (0.0, 0.5)]
-        grid += [Cell(Params(n, loss=loss), large.get(n, runs)) for loss in (0.1, 0.3)]
-    for n, runs in {30: 300, 100: 300, 1000: 60}.items():
+        if n <= 1000:  # reduced for time: larger groups at two losses only
+            grid += [Cell(Params(n, loss=loss), min(runs, 300)) for loss in (0.1, 0.3)]
+    for n, runs in {30: 300, 100: 300, 1000: 40}.items():
         grid += [Cell(Params(n, f, loss), runs) for f in (1, 2, 4) for loss in (0.0, 0.5)]
     grid += [Cell(Params(300, failed=share), 200) for share in (0.25, 0.5)]
     for n, runs in {100: 600, 1000: 300}.items():
@@ -123,6 +122,7 @@ def _full() -> list[Cell]:
         grid.append(Cell(Params(100, interval=interval), 300))
     grid += [Cell(Params(n, piggyback=True), runs) for n, runs in {100: 300, 1000: 20}.items()]
     grid.append(Cell(Params(100, retransmit_mult=1, push_pull=True), 300))
+    grid += [Cell(Params(n, news="event"), runs) for n, runs in {100: 300, 1000: 40}.items()]
     for n, runs in {30: 300, 128: 300, 1000: 60, 10_000: 20}.items():
         grid += [_rounds(n, loss, runs) for loss in (0.0, 0.5)]
     return grid
@@ -150,6 +150,7 @@ def config_of(params: Params) -> Config:
         probe_interval=LAN.probe_interval if params.piggyback else 1 * HOUR,
         push_pull_interval=LAN.push_pull_interval if params.push_pull else 0,
         reconnect_interval=0,
+        serf=params.news == "event",
     )
 
 
@@ -165,20 +166,27 @@ def run(params: Params, seed: int) -> list[Row]:
     for victim in victims:
         cluster.kill(victim)
 
-    def is_news(message: Message) -> bool:
-        return isinstance(message, Alive) and message.peer.meta == NEWS
-
-    def tells(event: Event) -> bool:
-        return isinstance(event, Updated) and event.peer.meta == NEWS
-
-    watch = Infection(is_news, tells, origin)
+    watch = Infection(_is_news, _tells, origin)
     cluster.observers.append(watch)
     cluster.inspectors.append(watch)
     made = cluster.now
     limit = 600 * SECOND if params.push_pull else 500 * params.interval
-    cluster.request(origin, UpdateMeta(NEWS))
+    update = params.news == "update"
+    cluster.request(origin, UpdateMeta(NEWS) if update else FireEvent(1, "news", NEWS, False))
     cluster.run_until(lambda: _is_over(cluster, watch, params), made + limit, every=params.interval)
     return [_row(params, watch, made, limit)]
+
+
+def _is_news(message: Message) -> bool:
+    """Whether a message is the news; a user event is the only one of its kind here."""
+    return isinstance(message, User) or (isinstance(message, Alive) and message.peer.meta == NEWS)
+
+
+def _tells(event: Event) -> bool:
+    """Whether an event says that the news has come."""
+    if isinstance(event, UserEventReceived):
+        return event.payload == NEWS
+    return isinstance(event, Updated) and event.peer.meta == NEWS
 
 
 def _is_over(cluster: Cluster, watch: Infection, params: Params) -> bool:
@@ -188,7 +196,7 @@ def _is_over(cluster: Cluster, watch: Infection, params: Params) -> bool:
         return complete
     if params.push_pull and not complete:
         return False
-    return not any(host.node.broadcasts.queue for host in cluster.hosts if host.node)
+    return not any(host.node.broadcasts.ticking for host in cluster.hosts if host.node)
 
 
 def _row(params: Params, watch: Infection, made: Micros, limit: Micros) -> Row:
@@ -263,6 +271,8 @@ def label(params: Params) -> str:
                 words.append(f"{value:.0%} {'lost' if name == 'loss' else 'failed'}")
             case "retransmit_mult":
                 words.append("endless" if value == FOREVER else f"mult {value}")
+            case "news":
+                words.append("user event")
             case _:
                 words.append(name.replace("_", "/" if name == "push_pull" else " "))
     return ", ".join(words)

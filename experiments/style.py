@@ -179,7 +179,7 @@ def finish(
         axes.set_yscale("log")
     if ticks:
         axes.set_xticks(list(ticks), [f"{tick:,g}" for tick in ticks])
-        axes.tick_params(axis="x", which="minor", bottom=False)
+        axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
     elif "x" in log:
         axes.xaxis.set_major_locator(LogLocator(numticks=8))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))

@@ -44,7 +44,7 @@ from swimsim.effects import (
 from swimsim.inputs import META_LIMIT, Input, Join, Leave, OwnerRequest, Received, Start
 from swimsim.member import SUSPECT, Status
 from swimsim.members import Members
-from swimsim.messages import packet_size
+from swimsim.messages import Message, packet_size
 from swimsim.terms import MS, SECOND, Address, Micros, NodeId
 
 
@@ -218,26 +218,31 @@ class Cluster:
     def _send(self, host: Host, send: Send) -> None:
         if self.wire:
             send = through_wire(send, self.config)
-        fabric = self.fabric
         target = self.at(send.to)
-        if target is None:
-            return
+        if target is not None:
+            self.post(host, target, send.messages, crc=send.crc)
+
+    def post(
+        self, host: Host, target: Host, messages: tuple[Message, ...], *, crc: bool = False
+    ) -> None:
+        """Put one packet on the network: a node's, or one that an experiment makes up."""
+        fabric = self.fabric
         if target.node is None:
             for observer in self.observers:
-                observer.on_unheard(self.now, host, target, send.messages)
+                observer.on_unheard(self.now, host, target, messages)
         if fabric.plain and not self.trace.watches_packets:
             delay = fabric.network.latency.sample(fabric.latency_random, host.index, target.index)
-            received = Received(host.address, send.messages)
+            received = Received(host.address, messages)
             self.env.later(delay, self._on_delivery, target, received)
             return
-        size = packet_size(send.messages, send.crc, self.config)
+        size = packet_size(messages, crc, self.config)
         delays = fabric.carry(self.now, host.index, target.index, size)
         if self.trace.watches_packets:
-            self.trace.packet(self.now, host, target, send.messages, size, "sent")
+            self.trace.packet(self.now, host, target, messages, size, "sent")
             if not delays:
-                self.trace.packet(self.now, host, target, send.messages, size, "lost")
+                self.trace.packet(self.now, host, target, messages, size, "lost")
         for delay in delays:
-            parcel = Parcel(host, Received(host.address, send.messages), size)
+            parcel = Parcel(host, Received(host.address, messages), size)
             self.env.later(delay, self._on_parcel, target, parcel)
 
     def _deliver(self, due: Due) -> None:

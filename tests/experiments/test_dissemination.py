@@ -25,6 +25,7 @@ def rows() -> pd.DataFrame:
         Cell(Params(100, loss=0.5), 30),
         Cell(Params(40, failed=0.5), 6),
         Cell(Params(40, piggyback=True), 6),
+        Cell(Params(40, news="event"), 6),
         Cell(Params(40, retransmit_mult=1, push_pull=True), 4),
         Cell(ROUNDS, 60),
     ]
@@ -62,6 +63,12 @@ def test_push_pull_reaches_whom_gossip_missed(rows: pd.DataFrame) -> None:
     group = of(rows, Params(40, retransmit_mult=1, push_pull=True))
     assert (group.missed == 0).all()
     assert group.t_all.max() > 5  # gossip alone is over within a second
+
+
+def test_a_user_event_of_serf_spreads_as_an_update_does(rows: pd.DataFrame) -> None:
+    group = of(rows, Params(40, news="event"))
+    assert (group.missed == 0).all()
+    assert (group.packets_per_node == 8).all()
 
 
 def test_what_rides_on_pings_is_not_sent_by_itself(rows: pd.DataFrame) -> None:
@@ -102,16 +109,16 @@ def test_a_judge_says_no_when_what_it_judges_is_wrong(
 
 def test_a_cell_is_named_by_what_is_unusual_about_it() -> None:
     assert dissemination.label(Params(100)) == "n=100"
-    unusual = Params(100, 2, 0.1, 0.25, 1, 500_000, True, True, True)
+    unusual = Params(100, 2, 0.1, 0.25, 1, 500_000, True, True, True, "event")
     assert dissemination.label(unusual) == (
         "n=100, f=2, 10% lost, 25% failed, mult 1, interval 0.5 s, synchronous, piggyback,"
-        " push/pull"
+        " push/pull, user event"
     )
 
 
 def test_tables_and_figure_cover_every_cell(rows: pd.DataFrame) -> None:
-    assert len(dissemination.table(rows)) == 7
-    assert len(dissemination.tables(rows)["cost"]) == 6
+    assert len(dissemination.table(rows)) == 8
+    assert len(dissemination.tables(rows)["cost"]) == 7
     axes = dissemination.figure(rows).axes
     assert len(axes) == 3
     assert all(a.get_xlabel() and a.get_ylabel() for a in axes)

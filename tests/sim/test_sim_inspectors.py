@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+from msgspec.structs import replace
+
 from backends.sim import Cluster, Network
 from backends.sim.checks import Inspector
 from backends.sim.host import Host
-from backends.sim.inspectors import Infection
+from backends.sim.inspectors import Infection, Mistakes
 from backends.sim.network import Bernoulli
 from swimsim import LAN, SECOND, Config
 from swimsim.effects import Effect, Event, Updated
@@ -86,3 +89,74 @@ def test_an_infection_counts_the_packets_and_copies_that_the_trace_shows() -> No
     assert watch.rides > 0
     received = about[about.fate == "received"].kinds
     assert watch.copies == received.str.count("alive").sum()
+
+
+# --- mistakes --------------------------------------------------------------------------------
+
+DEAF = replace(LAN, stream_ping=False, push_pull_interval=0, indirect_checks=1)
+
+
+def mistaken(config: Config, loss: float, seconds: int, seed: int = 1) -> tuple[Cluster, Mistakes]:
+    cluster = Cluster(12, config, Network(loss=Bernoulli(loss)), seed=seed)
+    watch = Mistakes(0)
+    cluster.observers.append(watch)
+    cluster.inspectors.append(watch)
+    cluster.run(seconds * SECOND)
+    return cluster, watch
+
+
+def test_without_loss_nobody_is_wronged() -> None:
+    _, watch = mistaken(DEAF, 0.0, 20)
+    assert 12 * 19 <= watch.rounds <= 12 * 20
+    assert (watch.failed_probes, watch.suspicions, watch.false_positives) == (0, 0, 0)
+    assert (watch.flaps, watch.standing, watch.mistaken_time(20 * SECOND)) == (0, 0, 0)
+
+
+def test_without_suspicion_each_failed_probe_is_a_verdict_unless_it_was_known() -> None:
+    cluster, watch = mistaken(replace(DEAF, suspicion=False), 0.2, 60)
+    events = cluster.trace.events()
+    failed = events[events.event == "failed"]
+    own = failed[failed.source == failed.observer]
+    assert len(failed) == watch.false_positives > 100
+    assert len(own) <= watch.failed_probes <= 1.3 * len(own)
+    assert watch.suspicions == 0
+    assert len(watch.episodes) == len(failed.groupby(["member", "incarnation"]))
+
+
+def test_suspicions_that_others_told_of_are_not_first_hand() -> None:
+    cluster, watch = mistaken(replace(DEAF, suspicion_mult=100), 0.2, 60)
+    events = cluster.trace.events()
+    suspected = events[events.event == "suspected"]
+    assert 0 < watch.suspicions <= (suspected.source == suspected.observer).sum()
+    assert watch.suspicions < len(suspected) / 4
+    assert watch.suspicions <= watch.failed_probes
+    assert watch.refutations
+    assert all(0 < wait < 5 * SECOND for wait in watch.refutations)
+
+
+def test_a_mistake_lasts_from_the_verdict_to_the_return() -> None:
+    cluster, watch = mistaken(replace(DEAF, suspicion=False), 0.1, 60)
+    events = cluster.trace.events()
+    verdicts = events[events.event.isin(["failed", "joined"])]
+    total, returns = 0.0, 0
+    for _, told in verdicts.groupby(["observer", "member"]):
+        since = None
+        for at, event in zip(told.time_s, told.event, strict=True):
+            if event == "failed":
+                since = at
+            elif since is not None:
+                total, returns, since = total + at - since, returns + 1, None
+        total += 60 - since if since is not None else 0
+    assert len(watch.mistakes) == returns == watch.flaps > 50
+    assert watch.mistaken_time(60 * SECOND) / SECOND == pytest.approx(total)
+
+
+def test_a_probe_that_a_stream_answers_has_not_failed() -> None:
+    config = replace(DEAF, stream_ping=True)
+    cluster = Cluster(6, config, Network(loss=Bernoulli(0.5, hits=("packets",))), seed=1)
+    watch = Mistakes(0)
+    cluster.observers.append(watch)
+    cluster.inspectors.append(watch)
+    cluster.run(30 * SECOND)
+    assert watch.rounds > 6 * 28
+    assert watch.failed_probes == 0

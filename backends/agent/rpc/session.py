@@ -380,12 +380,11 @@ class Running:
     """A task that sends records, and what it reads from."""
 
     def __init__(self, source: Closable, work: Any) -> None:
-        self._source = source
         self.task: asyncio.Task[None] = asyncio.create_task(work)
+        self.task.add_done_callback(lambda _: source.close())
 
     def stop(self) -> None:
         """End both."""
-        self._source.close()
         self.task.cancel()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import click
@@ -13,7 +12,7 @@ from backends.agent.rpc.client import Client, ConnectionLostError, RpcError
 from backends.agent.verbs.output import go_json, say
 from backends.agent.verbs.verb import Where, verb, words
 from backends.agent.verbs.verb import tags as pairs
-from swimsim.serf.messages import Coordinate
+from swimsim.serf.coordinates import distance
 
 PROTOCOL, OLDEST_PROTOCOL = 5, 2
 
@@ -96,13 +95,6 @@ def rtt(where: Where, words: Sequence[str]) -> int | None:
         return None
 
     return where.ask(work, "Error querying agent")
-
-
-def distance(one: Coordinate, other: Coordinate) -> float:
-    """The estimated round-trip time, seconds, in whole nanoseconds (spec serf.md, 2.17)."""
-    raw = math.dist(one.vec, other.vec) + one.height + other.height
-    adjusted = raw + one.adjustment + other.adjustment
-    return int((adjusted if adjusted > 0 else raw) * 1e9) / 1e9
 
 
 async def _own_name(client: Client) -> str:

@@ -9,15 +9,15 @@ then the times of the crashes lie side by side (spec experiments.md, E11, first 
 loss, no pauses; times from first suspicion on).
 
 A process that does not get the processor when it wants it is late, and the machine's other work
-is in the results. How busy the machine was is written beside them.
+is in the results. So the processors' idle time is taken down each second; where less than 30 %
+of it was left, a margin that is not kept is explained by that, and the run says nothing about
+the model: repeat it on a machine with nothing else to do.
 
-``python -m experiments.calibration JSON`` is one member; it prints what it sees, a JSON object a
-line, with times of the machine's monotonic clock.
+A member is a process of ``experiments.member``.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -26,11 +26,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from queue import Empty, Queue
 from random import Random
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -43,11 +45,13 @@ from backends.sim import Cluster, Network
 from backends.sim.checks import Detection, FalsePositives
 from backends.sim.network import LogNormal
 from experiments.experiment import Cell, Row, Scale, Verdict
+from experiments.member import Orders
 from swimsim import LAN, MS, SECOND, Config, Micros, rng
-from swimsim.effects import Cleared, Event, Failed, Joined, Send, Suspected
-from swimsim.messages import Ping
 
 PATIENCE_S = 60.0
+BURIAL_S = 5.0
+STAT = Path("/proc/stat")
+IDLE = 0.3  # the least share of idle time that a comparison stands on
 ALONE = True
 """Runs must not share the machine with each other."""
 
@@ -63,9 +67,10 @@ class Params(Struct, frozen=True):
 
 def cells(scale: Scale) -> list[Cell]:
     """Groups of 16 and 32; in a full run 300 crashes of each."""
-    if scale == "full":
-        return [Cell(Params(16, 300), 1), Cell(Params(32, 300), 1)]
-    return [Cell(Params(8, 8) if scale == "demo" else Params(16, 12), 1)]
+    if scale == "demo":
+        return [Cell(Params(8, 8), 1)]
+    crashes = 300 if scale == "full" else 12
+    return [Cell(Params(nodes, crashes), 1) for nodes in (16, 32)]
 
 
 def seed_key(params: Params) -> tuple[str | int, ...]:
@@ -93,9 +98,7 @@ def run(params: Params, seed: int) -> list[Row]:
     real = RealGroup(params, seed)
     try:
         quiet = real.settle()
-        rows = [
-            {"world": "real", **real.crash(number), **quiet} for number in range(params.crashes)
-        ]
+        rows = [{"world": "real", **real.crash(), **quiet} for _ in range(params.crashes)]
     finally:
         real.end()
     latency = LogNormal(max(1, int(quiet["rtt_us"] / 2)), quiet["rtt_sigma"])
@@ -153,6 +156,44 @@ def _load(cluster: Cluster, params: Params) -> Row:
 # --- the real world ----------------------------------------------------------------------------
 
 
+class Idleness:
+    """Which share of the processors' time nobody wanted, second by second."""
+
+    def __init__(self) -> None:
+        self._shares: list[float] = []
+        self._ended = Event()
+        Thread(target=self._watch, daemon=True).start()
+
+    def mark(self) -> None:
+        """Begin anew."""
+        self._shares.clear()
+
+    def least(self) -> float | None:
+        """The share in the busiest second since the mark; None: none is over, or not known."""
+        return min(self._shares, default=None)
+
+    def end(self) -> None:
+        """Watch no longer."""
+        self._ended.set()
+
+    def _watch(self) -> None:
+        with suppress(OSError):  # not Linux
+            before = _processor_times()
+            while not self._ended.wait(1.0):
+                now = _processor_times()
+                idle, total = (new - old for new, old in zip(now, before, strict=True))
+                self._shares.append(idle / max(1, total))
+                before = now
+
+
+def _processor_times() -> tuple[int, int]:
+    """Idle time and all time so far, of all processors together."""
+    numbers = [
+        int(word) for word in STAT.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]
+    ]
+    return numbers[3] + numbers[4], sum(numbers)
+
+
 class Said(Struct, frozen=True):
     """One line of a member."""
 
@@ -174,6 +215,8 @@ class RealGroup:
         self.failed: list[tuple[float, str, str]] = []  # when, observer, subject
         self.reports: dict[str, dict[str, Any]] = {}
         self.names = [f"m{index:02}" for index in range(params.nodes)]
+        self.listeners: list[Thread] = []
+        self.idleness = Idleness()
 
     def settle(self) -> Row:
         """Start everybody, wait until all know all, and measure a quiet time."""
@@ -203,9 +246,10 @@ class RealGroup:
             "load_average": os.getloadavg()[0],
         }
 
-    def crash(self, number: int) -> Row:
+    def crash(self) -> Row:
         """Kill one member at a random phase, see how that becomes known, and bring it back."""
         self._drain(self.random.uniform(1, 2) * self.params.probe_interval / SECOND)
+        self.idleness.mark()
         self.suspected.clear()
         self.failed.clear()
         victim = self.random.choice(self.names[1:])
@@ -213,7 +257,7 @@ class RealGroup:
         process = self.processes.pop(victim)
         died = time.monotonic()
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        _bury(process)
         self._until(
             lambda: {who for _, who, about in self.failed if about == victim} >= set(witnesses),
             f"everybody to know that {victim} is dead",
@@ -222,50 +266,55 @@ class RealGroup:
         for when, who, about in self.failed:
             if about == victim:
                 known.setdefault(who, when)
-        row = {
+        row: Row = {
             "t_suspicion": min(t for t, _, about in self.suspected if about == victim) - died,
             "t_first": min(known.values()) - died,
             "t_full": max(known.values()) - died,
             "false_positives": sum(about != victim for _, _, about in self.failed),
         }
+        row["cpu_idle"] = self.idleness.least()  # beside the crash, not beside a member's start
         self._start(victim)
         self._until(self._is_settled, f"{victim} to be back")
         return row
 
     def end(self) -> None:
         """Kill what is left, and wait for it."""
+        self.idleness.end()
         for process in self.processes.values():
             process.kill()
         for process in self.processes.values():
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(5)
+            _bury(process)
+        for listener in self.listeners:
+            listener.join(BURIAL_S)
 
     def _start(self, name: str) -> None:
         self.present[name] = set()
         others = [port for other, port in self.ports.items() if other != name]
-        told = {
-            "name": name,
-            "port": self.ports.get(name, 0),
-            "join": [f"127.0.0.1:{port}" for port in others[:2]],
-            "probe_interval": self.params.probe_interval,
-            "nodes": self.params.nodes,
-            "seed": self.random.getrandbits(63),
-        }
+        told = Orders(
+            name,
+            self.ports.get(name, 0),
+            tuple(f"127.0.0.1:{port}" for port in others[:2]),
+            config_of(self.params),
+            self.random.getrandbits(63),
+        )
         process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.calibration", json.dumps(told)],
+            [sys.executable, "-m", "experiments.member", msgspec.json.encode(told).decode()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         self.processes[name] = process
-        Thread(target=self._listen, args=(name, process), daemon=True).start()
+        listener = Thread(target=self._listen, args=(name, process), daemon=True)
+        self.listeners.append(listener)
+        listener.start()
         self._until(lambda: name in self.ports and name in self.present[name], f"{name} to start")
 
     def _listen(self, name: str, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            with suppress(json.JSONDecodeError):  # the last line of one that was killed
-                self.said.put(Said(name, json.loads(line)))
+        with process.stdout as lines:
+            for line in lines:
+                with suppress(json.JSONDecodeError):  # the last line of one that was killed
+                    self.said.put(Said(name, json.loads(line)))
 
     def _tell(self, name: str, word: str) -> None:
         pipe = self.processes[name].stdin
@@ -309,82 +358,12 @@ class RealGroup:
                 self.reports[name] = what
 
 
-# --- one member --------------------------------------------------------------------------------
-
-
-async def _member(told: dict[str, Any]) -> None:
-    """Run one member until its process is ended, and print what it sees."""
-    from backends.udp import Runtime  # noqa: PLC0415  the one place that leaves the simulated world
-
-    config = config_of(Params(told["nodes"], 0, told["probe_interval"]))
-    sent: dict[int, float] = {}
-    trips: list[float] = []
-    marked: dict[str, int] = {}
-    runtime = Runtime(
-        told["name"], bind=f"127.0.0.1:{told['port']}", config=config, seed=told["seed"]
-    )
-    _time_probes(runtime, sent, trips)
-    async with runtime as node:
-        _say("started", port=node.address.port)
-        reporter = asyncio.create_task(_report(node))
-        await asyncio.sleep(0)
-        if told["join"]:
-            await node.join(told["join"])
-        lines = asyncio.StreamReader()
-        loop = asyncio.get_running_loop()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-        while word := (await lines.readline()).decode().strip():
-            now = {key: node.counters[f"packet{key} sent"] for key in ("s", " bytes")}
-            if word == "mark":
-                marked = now
-                trips.clear()
-            else:
-                packets, bytes_ = (now[key] - marked.get(key, 0) for key in ("s", " bytes"))
-                _say("report", packets=packets, bytes=bytes_, rtt_us=trips)
-        reporter.cancel()
-
-
-def _time_probes(runtime: Any, sent: dict[int, float], trips: list[float]) -> None:
-    """Measure the round trip of every direct ping, from outside of the runtime."""
-    send, on_packet = runtime._send, runtime._on_packet
-
-    def timed_send(effect: Send) -> None:
-        for message in effect.messages:
-            if isinstance(message, Ping):
-                sent[message.seq_no] = time.monotonic()
-        send(effect)
-
-    def timed_packet(data: bytes, source: tuple[str, int]) -> None:
-        before = runtime.node and runtime.node.probe.round
-        arrived = time.monotonic()
-        on_packet(data, source)
-        after = runtime.node and runtime.node.probe.round
-        if before and after is not before and before.seq_no in sent:
-            trips.append((arrived - sent.pop(before.seq_no)) * 1e6)
-
-    runtime._send = timed_send
-    runtime._transport._on_packet = timed_packet
-
-
-async def _report(node: Any) -> None:
-    async for event in node.events():
-        _print_event(event)
-
-
-def _print_event(event: Event) -> None:
-    match event:
-        case Joined(peer):
-            _say("alive", member=peer.name)
-        case Cleared(name):
-            _say("alive", member=name)
-        case Suspected(name):
-            _say("suspected", member=name)
-        case Failed(name):
-            _say("failed", member=name)
-
-
-def _say(event: str, **what: Any) -> None:
-    print(json.dumps({"event": event, "at": time.monotonic(), **what}), flush=True)  # noqa: T201
+def _bury(process: subprocess.Popen[str]) -> None:
+    """Wait for a process that was killed, and close the pipe to it."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(BURIAL_S)
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 # --- what came of it ---------------------------------------------------------------------------
@@ -414,9 +393,12 @@ def verdicts(rows: pd.DataFrame) -> list[Verdict]:
     for n, group in rows.groupby("nodes"):
         real, simulated = (group[group.world == world] for world in ("real", "simulated"))
         interval = float(group.probe_interval.iloc[0]) / SECOND
+        judged = [_judge_load(f"n={n}", real, simulated)]
         for quantity, words in TIMES.items():
-            found += _judge(f"n={n}: {words}", real[quantity], simulated[quantity], interval)
-        found.append(_judge_load(f"n={n}", real, simulated))
+            judged += _judge(f"n={n}: {words}", real[quantity], simulated[quantity], interval)
+        idleness = _judge_idleness(f"n={n}", real)
+        busy = "" if idleness.passed is not False else f"busy machine, {idleness.measured}"
+        found += [idleness, *(replace(each, explanation=busy) for each in judged)]
         wrong = int(real.false_positives.sum()), int(simulated.false_positives.sum())
         found.append(
             Verdict(
@@ -442,15 +424,7 @@ def _judge(
     ]
     for name, measure, share in measures:
         margin = max(share * float(measure(b)), least)
-        spread = stats.bootstrap(
-            (a, b),
-            lambda x, y, axis=-1, measure=measure: measure(x, axis=axis) - measure(y, axis=axis),
-            n_resamples=1000,
-            confidence_level=0.9,
-            method="percentile",
-            rng=np.random.default_rng(1),
-        ).confidence_interval
-        low, high = float(spread.low), float(spread.high)
+        low, high = _spread(a, b, measure)
         inside = -margin <= low and high <= margin
         outside = low > margin or high < -margin
         yield Verdict(
@@ -467,6 +441,35 @@ def _judge(
         f"Kolmogorov-Smirnov D <= {bound:.3f} (0.12, or chance at this size)",
         f"D = {distance:.3f}",
         distance <= bound,
+    )
+
+
+def _spread(a: Any, b: Any, measure: Callable[..., Any]) -> tuple[float, float]:
+    """The 90 % interval of how much larger the measure is for ``a`` than for ``b``."""
+    if min(len(a), len(b)) < 2:
+        return -np.inf, np.inf
+    found = stats.bootstrap(
+        (a, b),
+        lambda x, y, axis=-1: measure(x, axis=axis) - measure(y, axis=axis),
+        n_resamples=1000,
+        confidence_level=0.9,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def _judge_idleness(what: str, real: pd.DataFrame) -> Verdict:
+    shares = real.cpu_idle.dropna()
+    busy = int((shares < IDLE).sum())
+    return Verdict(
+        f"{what}: the machine had time",
+        f"{IDLE:.0%} of the processors idle in each second of a crash",
+        f"less beside {busy} of {len(shares)} crashes, least {shares.min():.0%}"
+        if len(shares)
+        else "unknown",
+        not busy if len(shares) else None,
+        binding=False,
     )
 
 
@@ -508,7 +511,3 @@ def _draw(axes: Axes, rows: pd.DataFrame, n: int) -> None:
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, loc="lower right")
-
-
-if __name__ == "__main__":
-    asyncio.run(_member(json.loads(sys.argv[1])))

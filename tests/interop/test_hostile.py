@@ -67,6 +67,7 @@ def test_our_agent_survives_and_keeps_it_from_a_real_one(crew: Crew) -> None:
         assert {name: told[name] for name in alive} == alive
     told = real.members()
     assert {name: told[name] for name in alive} == alive
+    assert ours.leave() == 0
     assert real.leave() == 0
 
 

@@ -112,6 +112,8 @@ async def test_what_crashes_real_nodes_is_refused_and_counted(keys: tuple[str, .
         assert refused(a, "streams") == streams
         await is_well(a, b)
         assert refused(b, "packets", "messages", "streams").total() == 0
+        assert await a.leave()
+        await until(lambda: states(b)["a"] == "left")
 
 
 @live

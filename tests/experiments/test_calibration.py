@@ -1,0 +1,135 @@
+"""The judgement of E11 by samples that are known; one crash among real processes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import calibration
+from experiments.calibration import Idleness, Params, cells, config_of, figure, table, verdicts
+from swimsim import LAN, MS
+
+CRASHES = 100
+
+
+def rows(shift: float = 0.0, idle: float | None = 0.9, load: float = 2.0) -> pd.DataFrame:
+    """Crashes of both worlds, those of the real one later by a share."""
+    chance = np.random.default_rng(1)
+    found = []
+    for world, count in [("real", CRASHES), ("simulated", 10 * CRASHES)]:
+        for place in range(count):
+            first = 1.0 + chance.normal(0, 0.02)
+            late = 1 + shift if world == "real" else 1.0
+            found.append(
+                {
+                    "nodes": 16,
+                    "probe_interval": 200 * MS,
+                    "world": world,
+                    "t_suspicion": late * first / 2,
+                    "t_first": late * first,
+                    "t_full": late * first * 1.1,
+                    "false_positives": 0,
+                    "packets_node_s": load if world == "real" else 2.0 if place == 0 else None,
+                    "cpu_idle": idle if world == "real" else None,
+                }
+            )
+    return pd.DataFrame(found)
+
+
+def words(frame: pd.DataFrame) -> set[str]:
+    return {verdict.word for verdict in verdicts(frame)}
+
+
+def test_equal_worlds_pass() -> None:
+    assert words(rows()) == {"pass"}
+
+
+def test_a_world_that_is_later_by_a_tenth_fails() -> None:
+    failed = {verdict.claim for verdict in verdicts(rows(shift=0.1)) if verdict.fails}
+    assert {"n=16: first detection, mean", "n=16: all know, median"} <= failed
+    assert "n=16: packets sent by a quiet member" not in failed
+
+
+def test_a_member_that_says_too_much_fails() -> None:
+    failed = [verdict.claim for verdict in verdicts(rows(load=2.1)) if verdict.fails]
+    assert failed == ["n=16: packets sent by a quiet member"]
+
+
+def test_a_busy_machine_explains_and_hides_nothing() -> None:
+    found = verdicts(rows(shift=0.1, idle=0.1))
+    assert {verdict.word for verdict in found} == {"differs", "explained", "pass"}
+    (machine,) = (verdict for verdict in found if verdict.word == "differs")
+    assert machine.measured == "less beside 100 of 100 crashes, least 10%"
+
+
+def test_false_positives_are_not_explained_by_a_busy_machine() -> None:
+    frame = rows(idle=0.1)
+    frame.loc[0, "false_positives"] = 1
+    assert [each.claim for each in verdicts(frame) if each.fails] == [
+        "n=16: nobody is wronged in either world"
+    ]
+
+
+def test_idleness_that_is_not_known_is_no_verdict() -> None:
+    (machine,) = (each for each in verdicts(rows(idle=None)) if "had time" in each.claim)
+    assert machine.passed is None
+
+
+@pytest.mark.skipif(not calibration.STAT.exists(), reason="needs /proc/stat")
+def test_the_processors_idle_for_less_than_all_the_time() -> None:
+    idle, total = calibration._processor_times()
+    assert 0 <= idle <= total
+
+
+def test_idleness_is_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([(100, 1000), (150, 1100), (150, 1200)])
+    ticks = iter([False, False, True])
+    monkeypatch.setattr(calibration, "_processor_times", lambda: next(times))
+    watch = Idleness.__new__(Idleness)
+    watch._shares = []
+
+    class Clock:
+        def wait(self, seconds: float) -> bool:
+            return next(ticks)
+
+    watch._ended = Clock()  # type: ignore[assignment]
+    watch._watch()
+    assert watch._shares == [0.5, 0.0]
+    assert watch.least() == 0.0
+    watch.mark()
+    assert watch.least() is None
+
+
+def test_both_sizes_in_a_quick_and_in_a_full_run() -> None:
+    for scale, crashes in [("quick", 12), ("full", 300)]:
+        sizes = [(cell.params.nodes, cell.params.crashes) for cell in cells(scale)]
+        assert sizes == [(16, crashes), (32, crashes)]
+
+
+def test_all_times_keep_their_proportions() -> None:
+    config = config_of(Params(16, 1, probe_interval=100 * MS))
+    assert LAN.probe_interval == 10 * config.probe_interval
+    for name in (
+        "probe_timeout",
+        "gossip_interval",
+        "gossip_to_the_dead_time",
+        "push_pull_interval",
+    ):
+        assert getattr(LAN, name) == 10 * getattr(config, name), name
+
+
+def test_one_crash_among_three_processes() -> None:
+    found = calibration.run(Params(3, 1, quiet=1_000 * MS), seed=7)
+    frame = pd.DataFrame(found).assign(nodes=3, probe_interval=200 * MS)
+    real, simulated = (frame[frame.world == world] for world in ("real", "simulated"))
+    assert (len(real), len(simulated)) == (1, 10)
+    for part in (real, simulated):
+        assert (part.t_suspicion > 0).all()
+        assert (part.t_suspicion <= part.t_first).all()
+        assert (part.t_first <= part.t_full).all()
+    assert 0 < real.rtt_us.iloc[0] < 1e6
+    assert len(table(frame)) == 3
+    assert len(verdicts(frame)) == 15
+    assert {verdict.word for verdict in verdicts(frame)} >= {"too few runs"}
+    assert figure(frame).axes

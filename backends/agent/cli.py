@@ -1,119 +1,109 @@
-"""``swimsim agent``: a member of a real cluster in the foreground, with ``serf agent``'s flags.
-
-Flags may be written with one dash or two, and with a blank or ``=`` before the value, as in Go.
-"""
+"""``swimsim agent``: a member of a real cluster in the foreground, with ``serf agent``'s flags."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NoReturn
 
 import click
-from msgspec.structs import replace
 
-from backends.agent.agent import LEVELS, Agent
-from backends.udp import Runtime
-from backends.udp.addresses import AddressError, parse
-from swimsim.config import PROFILES
-from swimsim.wire import KeyringError, keyring, serf
+from backends.agent.config import FILES, FLAGS, SERF_FLAGS, is_switch
+from backends.agent.flags import Command, flag, split, switch
+from backends.agent.process import Process
+from backends.serf_config import KEYS, KNOBS, TEXTS
+from swimsim.config import LAN
 
-BAD_INPUT = 2
+_HELP = {
+    "node": "Name; by default the host's.",
+    "bind": "Address to listen on; port 7946 unless given.",
+    "advertise": "Address to tell others, if it is another; port 7946 unless given.",
+    "iface": "Network interface to listen on.",
+    "encrypt": "Key to encrypt with: 16, 24 or 32 bytes in base64.",
+    "keyring-file": "File of keys, rewritten when the cluster changes them.",
+    "event-handler": "[FILTERS=]COMMAND to run at events; may be given again.",
+    "join": "Address of a member to join; may be given again.",
+    "replay": "Tell the events that joined members remember.",
+    "retry-join": "Address to join, tried until it works; may be given again.",
+    "retry-interval": "Time between tries.",
+    "retry-max": "Tries; 0: for ever.",
+    "log-level": "trace, debug, info, warn or err.",
+    "profile": "lan, wan or local.",
+    "protocol": "Serf protocol version, 2 to 5.",
+    "role": "Deprecated: the tag role.",
+    "tag": "key=value; may be given again.",
+    "tags-file": "File that keeps the tags.",
+    "rpc-addr": "Where RPC listens: host:port or unix:///path.",
+    "snapshot": "File that keeps what an agent must know after a crash.",
+    "rejoin": "Rejoin from the snapshot even after a farewell.",
+    "discover": "Name of a cluster to find others of by mDNS.",
+    "mdns-iface": "Network interface for mDNS.",
+    "mdns-disable-ipv4": "No mDNS over IPv4.",
+    "mdns-disable-ipv6": "No mDNS over IPv6.",
+    "syslog": "Log to syslog as well.",
+    "disable-compression": "Do not compress what is sent.",
+    "broadcast-timeout": "How long a farewell and such may take to be said.",
+    "config-file": "JSON file to read; may be given again.",
+    "config-dir": "Directory whose *.json files are read; may be given again.",
+    "label": "Label that all packets of the cluster carry.",
+    "rpc-mode": "Permissions of a Unix socket for RPC, in octal.",
+    "handler-timeout": "Time after which an event handler is killed; 0: never.",
+    "prometheus-addr": "host:port where Prometheus finds metrics.",
+    "journal": "File of a flight recorder, for `swimsim replay`.",
+}
 
 
-def _refuse(message: str) -> NoReturn:
-    click.echo(f"swimsim: {message}", err=True)
-    sys.exit(BAD_INPUT)
+class AgentCommand(Command):
+    """Keeps the flags in the order in which they were given."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the flags; words behind them are ignored, as in Serf."""
+        flags, _ = split(self, args)
+        pairs = (each.removeprefix("--").partition("=") for each in flags)
+        ctx.meta["flags"] = [(name, value) for name, _, value in pairs]
+        return super().parse_args(ctx, flags)
 
 
-def flag(name: str, **settings: Any) -> Callable[[Any], Any]:
-    """An option that takes one dash as well as two."""
-    return click.option(f"-{name}", f"--{name}", name.replace("-", "_"), **settings)
+@click.pass_context
+def _run(ctx: click.Context, **_: object) -> int:
+    """Run one member until it is told to end."""
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        return runner.run(Process(ctx.meta["flags"], _say, _complain).run())
 
 
-class Command(click.Command):
-    """A command that complains in one line."""
-
-    def main(self, args: Sequence[str] | None = None, *rest: Any, **settings: Any) -> Any:
-        """Run it."""
-        words = sys.argv[1:] if args is None else list(args)
-        try:
-            return super().main(words, *rest, **{**settings, "standalone_mode": False})
-        except click.NoSuchOption as error:
-            _refuse(f"there is no flag {self._whole(error.option_name, words)}")
-        except click.UsageError as error:
-            _refuse(error.format_message())
-
-    def _whole(self, start: str, words: Sequence[str]) -> str:
-        """The flag that begins so; click knows no more of one that it took for short ones."""
-        known = {flag for parameter in self.params for flag in parameter.opts}
-        flags = (word.partition("=")[0] for word in words)
-        return next((each for each in flags if each.startswith(start) and each not in known), start)
+def _options() -> Sequence[click.Parameter]:
+    """All flags as click knows them: it lists them, and refuses others."""
+    holder: list[click.Parameter] = []
+    for name in (*FILES, *FLAGS):
+        many = name in FILES or name == "tag" or KEYS.get(FLAGS[name]) == TEXTS
+        make = switch(name, help=_help(name)) if is_switch(name) else flag(
+            name, help=_help(name), multiple=many
+        )  # fmt: skip
+        holder += make(lambda: None).__click_params__
+    return holder
 
 
-@click.command(cls=Command, context_settings={"help_option_names": ["-h", "-help", "--help"]})
-@flag("node", default="", help="Name; by default the host's.")
-@flag("bind", default="0.0.0.0", help="Address to listen on; port 7946 unless given, 0 any.")
-@flag("advertise", default="", help="Address to tell others, if it is another.")
-@flag("join", multiple=True, help="Address of a member to join; may be given again.")
-@flag("encrypt", default="", help="Key to encrypt with: 16, 24 or 32 bytes in base64.")
-@flag("label", default="", help="Label that all packets of the cluster carry.")
-@flag("tag", multiple=True, help="key=value; may be given again.")
-@flag("profile", default="lan", help="lan, wan or local.")
-@flag("log-level", default="INFO", help=f"{', '.join(LEVELS)}.")
-@flag(
-    "disable-compression",
-    type=bool,
-    is_flag=False,
-    flag_value=True,
-    default=False,
-    help="Do not compress what is sent; true unless =false.",
-)
-def agent(
-    node: str,
-    bind: str,
-    advertise: str,
-    join: Sequence[str],
-    encrypt: str,
-    label: str,
-    tag: Sequence[str],
-    profile: str,
-    log_level: str,
-    disable_compression: bool,
-) -> None:
-    """Run one member until SIGINT or SIGTERM, then leave."""
-    if profile not in ("lan", "wan", "local"):
-        _refuse(f"-profile: expected lan, wan or local, got {profile!r}")
-    if log_level.upper() not in LEVELS:
-        _refuse(f"-log-level: expected one of {', '.join(LEVELS)}, got {log_level!r}")
-    try:
-        for text in join:
-            parse(text.rpartition("/")[2])
-        runtime = Runtime(
-            node or socket.gethostname(),
-            bind=bind,
-            advertise=advertise or None,
-            config=replace(PROFILES[profile], serf=True),
-            meta=serf.encode_tags(_tags(tag)),
-            keyring=keyring.keyring([keyring.parse_key(encrypt)]) if encrypt else None,
-            label=label.encode(),
-            compress=not disable_compression,
-        )
-    except AddressError as error:
-        _refuse(str(error))
-    except KeyringError as error:
-        _refuse(f"-encrypt: {error}")
-    except ValueError as error:
-        _refuse(str(error))
-    try:
-        with asyncio.Runner(loop_factory=_new_loop) as runner:
-            sys.exit(runner.run(Agent(runtime, click.echo, level=log_level.upper()).run(join)))
-    except OSError as error:
-        click.echo(f"swimsim: cannot listen on {bind}: {error.strerror or error}", err=True)
-        sys.exit(1)
+def _help(name: str) -> str:
+    key = FLAGS.get(name, "")
+    if name in _HELP:
+        return _HELP[name]
+    if key in KNOBS:
+        return f"Protocol: {key}, {getattr(LAN, key)!r} in a local network (times in µs)."
+    return f"The key {key} of the configuration."
+
+
+agent = AgentCommand("agent", callback=_run, params=list(_options()), help=_run.__doc__)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line.encode("utf-8", "replace").decode() + "\n")
+    sys.stdout.flush()
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -125,11 +115,4 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def _tags(given: Sequence[str]) -> dict[str, str]:
-    tags = {}
-    for text in given:
-        key, equals, value = text.partition("=")
-        if not key or not equals:
-            _refuse(f"-tag: expected key=value, got {text!r}")
-        tags[key] = value
-    return dict(sorted(tags.items()))
+assert set(_HELP) >= {*SERF_FLAGS, *FILES}

@@ -1,5 +1,7 @@
 """The real world: packets over UDP, streams over TCP, one node behind them."""
 
-from backends.udp.runtime import JoinError, Runtime
+from backends.udp.events import JoinError
+from backends.udp.requests import Answers, RequestError
+from backends.udp.runtime import SERF, Runtime
 
-__all__ = ["Runtime", "JoinError"]
+__all__ = ["Runtime", "SERF", "Answers", "JoinError", "RequestError"]

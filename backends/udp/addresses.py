@@ -38,6 +38,11 @@ def parse(text: str, default_port: int = DEFAULT_PORT) -> tuple[str, int]:
     return host, int(port)
 
 
+def joined(host: str, port: int) -> str:
+    """``host:port``, which ``parse`` reads back."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _is_v6(host: str) -> bool:
     try:
         return ip_address(host).version == 6

@@ -3,8 +3,13 @@
     async with Runtime("web-1", bind="10.0.0.5:7946") as node:
         await node.join(["10.0.0.1"])
         print([str(member.peer.address) for member in node.members])
-        async for event in node.events():
+        node.event("deploy", b"v1")
+        async for answer in node.query("load", acks=False):
+            print(answer.node, answer.payload)
+        async for happened in node.events(UserEventReceived):
             ...
+
+With ``config=SERF`` it is a member of a cluster of Serf agents, tags, events, queries and all.
 
 The runtime owns time and sockets and decides nothing. Everything happens in one event loop, and
 ``step`` runs to its end before anything else happens, so a node is never seen half-way. Hundreds
@@ -15,20 +20,23 @@ from __future__ import annotations
 
 import asyncio
 import os
+from base64 import b64encode
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
 from itertools import count
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, overload
 from weakref import WeakSet
 
 from msgspec.structs import replace
 
-from backends.recorder import Recorder
 from backends.udp import addresses
 from backends.udp.clock import HEARTBEAT, Clock
+from backends.udp.events import Events, EventT, JoinError
+from backends.udp.requests import Requests
 from backends.udp.transport import SocketAddress, Transport
+from backends.udp.verbs import SerfVerbs
 from swimsim import node as protocol
 from swimsim.config import LAN, Config
 from swimsim.effects import (
@@ -51,8 +59,10 @@ from swimsim.inputs import (
     ExchangeRequested,
     Input,
     Join,
+    KeyringAnswered,
     Leave,
     Received,
+    Restore,
     Start,
     UpdateMeta,
 )
@@ -67,7 +77,7 @@ from swimsim.messages import (
     Response,
     User,
 )
-from swimsim.node import Node
+from swimsim.node import Node, Step
 from swimsim.rng import Rng
 from swimsim.swim.membership import is_allowed
 from swimsim.terms import SECOND, Address, Micros, NodeId
@@ -75,59 +85,46 @@ from swimsim.wire import (
     Envelope,
     ErrorReply,
     Keyring,
+    KeyringError,
     Limits,
     StreamMessage,
     WireError,
+    keyring,
     packet,
+    serf,
 )
 
 NONCE = 12  # bytes
-BACKLOG = 4_096  # events that wait for a slow reader; older ones are dropped
 LEAVE_TIMEOUT: Micros = 5 * SECOND
 LIMITS = Limits(nodes=131_072, stream=20 << 20, decompressed=20 << 20)
 """memberlist's limits admit streams that take minutes and half a gigabyte to take in. These are
 for a hundred thousand members, whose push/pull has some 15 MB."""
 
 
+SERF: Config = replace(LAN, serf=True)
+"""The settings of a Serf agent in a local network."""
+
 E = TypeVar("E", JoinFinished, LeaveFinished)
 
 
-class JoinError(OSError):
-    """Not one of the addresses could be joined; the text says what became of each."""
+class Journal(Protocol):
+    """Stands where ``swimsim.node.step`` would stand, and keeps what happens."""
+
+    def step(self, node: Node, now: Micros, input: Input) -> Step:
+        """Do the same."""
 
 
-class Events(AsyncIterator[Event]):
-    """What a node reports from the moment at which this was made until the node stops."""
-
-    def __init__(self, kinds: tuple[type[Event], ...]) -> None:
-        self._kinds = kinds
-        self._queue: asyncio.Queue[Event | None] = asyncio.Queue(BACKLOG)
-
-    def put(self, event: Event | None) -> bool:
-        """Take an event in, None for the end; True when the oldest is lost for that."""
-        if event is not None and self._kinds and type(event) not in self._kinds:
-            return False
-        missed = self._queue.full()
-        if missed:
-            self._queue.get_nowait()
-        self._queue.put_nowait(event)
-        return missed
-
-    async def __anext__(self) -> Event:
-        event = await self._queue.get()
-        if event is None:
-            self._queue.put_nowait(None)  # the end is the end, whoever asks and how often
-            raise StopAsyncIteration
-        return event
-
-
-class Runtime:
+class Runtime(SerfVerbs):
     """One member of a real cluster.
 
     ``bind`` is ``host:port`` (port 0: any free one), ``advertise`` what others are told when that
     differs, with the port that was bound unless it names another; the rest as in
-    ``swimsim.wire.Envelope``. ``seed`` is all of the node's randomness; by default the system
-    provides it. Raises ValueError for what no member can be.
+    ``swimsim.wire.Envelope``. ``tags`` are Serf's and stand in place of ``meta``. ``restore``
+    is what an earlier life remembered. ``save_keyring`` keeps a ring that the cluster changed,
+    before the change is acknowledged; it runs in a thread and may raise OSError. ``listener`` is
+    called with every event, in the midst of things: it must not ask anything of the node.
+    ``seed`` is all of the node's randomness; by default the system provides it. Raises
+    ValueError for what no member can be.
 
     A runtime lives once: after ``stop``, or a start that failed, make another.
     """
@@ -140,21 +137,29 @@ class Runtime:
         advertise: str | None = None,
         config: Config = LAN,
         meta: bytes = b"",
+        tags: Mapping[str, str] | None = None,
+        restore: Restore | None = None,
         keyring: Keyring | None = None,
+        save_keyring: Callable[[Keyring], None] | None = None,
         label: bytes = b"",
         verify_incoming: bool = True,
         verify_outgoing: bool = True,
         compress: bool = True,
         seed: Rng | None = None,
         clock: Clock | None = None,
-        journal: Recorder | None = None,
+        journal: Journal | None = None,
+        listener: Callable[[Event], None] | None = None,
     ) -> None:
         if not name:
             raise ValueError("the name is empty")
         self._name = NodeId(name)
         self._bind = addresses.parse(bind)
         self._advertise = None if advertise is None else addresses.parse(advertise, 0)
+        if tags is not None:
+            meta = serf.encode_tags(dict(sorted(tags.items())))
         self._meta = UpdateMeta(meta).meta
+        self._restore = restore
+        self._save_keyring = save_keyring
         self.envelope = Envelope(
             label=label,
             keyring=keyring,
@@ -184,11 +189,15 @@ class Runtime:
         self._alarm: Micros = 0  # when ``_wake`` rings
         self._replies: dict[int, asyncio.Future[Response | None]] = {}
         self._exchanges = count(1)
-        self._listeners: WeakSet[Events] = WeakSet()
+        self._listeners: WeakSet[Events[Any]] = WeakSet()
+        self._listener = listener
+        self._requests = Requests(self.feed)
         self._joining = asyncio.Lock()
+        self._rekeying = asyncio.Lock()
         self._changing = asyncio.Lock()  # starts, or stops
         self._begun = self._stopped = False
         self._port = 0  # the one that is bound
+        self._bound = Address(b"", 0)
 
     # --- life ----------------------------------------------------------------------------
 
@@ -206,6 +215,8 @@ class Runtime:
                 self.node = protocol.create(
                     self._name, address, self._config, seed=self._seed, meta=self._meta
                 )
+                if self._restore is not None:
+                    self.feed(self._restore)
                 self.feed(Start())
             except BaseException:
                 await self._end()
@@ -227,6 +238,7 @@ class Runtime:
         for listener in self._listeners:
             listener.put(None)
         self._listeners.clear()
+        self._requests.stop()
         for reply in self._replies.values():
             reply.cancel()
         await self._transport.close()
@@ -244,6 +256,7 @@ class Runtime:
 
     async def _advertised(self, bound: SocketAddress) -> Address:
         host, self._port = bound
+        self._bound = addresses.from_socket(host, self._port)
         port = self._port
         if self._advertise is not None:
             host, port = self._advertise
@@ -270,6 +283,11 @@ class Runtime:
         return self._running().address
 
     @property
+    def bound(self) -> Address:
+        """Where it listens, with the port that was taken when 0 was asked for."""
+        return self._bound
+
+    @property
     def members(self) -> list[Member]:
         """Who is alive or suspected, itself included, sorted by name."""
         present = (member for member in self.known if member.status <= SUSPECT)
@@ -285,8 +303,13 @@ class Runtime:
         """The local health score; 0 is healthy."""
         return self._running().health
 
-    async def join(self, targets: Iterable[str]) -> int:
+    async def join(
+        self, targets: Iterable[str], *, replay: bool = False, quiet: bool = False
+    ) -> int:
         """Exchange states with each of these addresses; how many of them answered.
+
+        With ``replay`` the user events that they remember are told; ``quiet`` joins without
+        saying so, as somebody does who was there before.
 
         Each is ``host``, ``host:port`` or ``name/host:port``, where the port is this node's own
         unless it is given. Names are looked up, and may have several addresses. Raises
@@ -295,19 +318,20 @@ class Runtime:
         self._running()
         places = [addresses.parse(each.rpartition("/")[2], self._port) for each in targets]
         found: dict[Address, None] = {}
-        told: list[str] = []
+        told: list[tuple[str, str]] = []
         for host, port in places:
             try:
                 found.update(dict.fromkeys(await addresses.look_up(host, port)))
             except OSError as error:
-                told.append(f"{host}: {error.strerror or error}")
+                told.append((host, error.strerror or str(error)))
         async with self._joining:
             if self._running().anti_entropy.joining is not None:
                 await self._event(JoinFinished, None)  # of a join that was cancelled
-            finished = await self._event(JoinFinished, Join(tuple(found)))
-        told += [f"{address}: {reason}" for address, reason in finished.failures]
+            request = Join(tuple(found), ignore_old=not replay, quiet=quiet)
+            finished = await self._event(JoinFinished, request)
+        told += [(str(address), reason) for address, reason in finished.failures]
         if told and not finished.contacted:
-            raise JoinError(f"nobody could be joined: {'; '.join(told)}")
+            raise JoinError(told)
         return finished.contacted
 
     async def leave(self, timeout: Micros = LEAVE_TIMEOUT) -> bool:
@@ -331,17 +355,26 @@ class Runtime:
                 return
         raise RuntimeError("the node was stopped")
 
-    def events(self, *kinds: type[Event]) -> Events:
+    @overload
+    def events(self) -> Events[Event]: ...
+    @overload
+    def events(self, *kinds: type[EventT]) -> Events[EventT]: ...
+
+    def events(self, *kinds: type[Any]) -> Events[Any]:
         """Everything that the node reports, or all of these kinds, from now until it stops.
 
         Whoever reads too slowly misses the oldest ones; ``counters`` says how many.
         """
-        events = Events(kinds)
+        events: Events[Any] = Events(kinds)
         if self._stopped:
             events.put(None)
         else:
             self._listeners.add(events)
         return events
+
+    def now(self) -> Micros:
+        """The node's clock, by which its deadlines are."""
+        return self._clock.now()
 
     async def _event(self, kind: type[E], request: Input | None) -> E:
         """Feed a request and wait for the event that ends it."""
@@ -381,6 +414,9 @@ class Runtime:
             case After(delay, input):
                 heappush(self._timers, (now + delay, next(self._order), input))
             case Emit(event):
+                self._requests.hear(event)
+                if self._listener is not None:
+                    self._listener(event)
                 for listener in self._listeners:
                     self.counters["events missed"] += listener.put(event)
             case Exchange():
@@ -389,8 +425,10 @@ class Runtime:
                 reply = self._replies.get(exchange)
                 if reply is not None and not reply.done():
                     reply.set_result(response)
-            case ChangeKeyring():  # who has a keyring that can change answers in its own way
+            case ChangeKeyring() if self.envelope.keyring is None:
                 self._happen(now, no_keyring(effect))
+            case ChangeKeyring():
+                self._transport.spawn(self._rekey(effect))
 
     def _set_alarm(self, now: Micros) -> None:
         """Wake when the next timer is due, and at every heartbeat for the clock's sake."""
@@ -424,6 +462,26 @@ class Runtime:
         asyncio.get_running_loop().call_exception_handler(
             {"message": f"swimsim: node {self._name!r} failed on an input", "exception": error}
         )
+
+    # --- keys ----------------------------------------------------------------------------
+
+    async def _rekey(self, change: ChangeKeyring) -> None:
+        """Change the ring, kept first and used then, and say how it went."""
+        error = ""
+        async with self._rekeying:
+            ring = self.envelope.keyring
+            assert ring is not None
+            try:
+                changed = _changed(ring, change)
+                if changed is not ring and self._save_keyring is not None:
+                    await asyncio.to_thread(self._save_keyring, changed)
+                self.envelope = self._transport.envelope = replace(self.envelope, keyring=changed)
+                ring = changed
+            except (KeyringError, OSError) as failure:
+                error = str(failure)
+        texts = tuple(b64encode(key).decode() for key in ring.keys)
+        listed = (texts, texts[0]) if change.operation == "list" else ((), "")
+        self.feed(KeyringAnswered(change.ltime, change.query_id, change.operation, error, *listed))
 
     # --- packets -------------------------------------------------------------------------
 
@@ -526,8 +584,10 @@ class Runtime:
             self.feed(Exchanged(effect.exchange, reply))
         except TimeoutError:
             failure = "timed out"
-        except (OSError, WireError) as error:
-            failure = str(error) or type(error).__name__
+        except OSError as error:
+            failure = os.strerror(error.errno).lower() if error.errno else str(error)
+        except WireError as error:
+            failure = str(error)
         except Exception as error:  # the node cannot take this in; the exchange must end even so
             self._on_error(error)
             failure = f"failed on the reply: {error}"
@@ -536,3 +596,16 @@ class Runtime:
             return
         self.counters["exchanges failed"] += 1
         self.feed(ExchangeFailed(effect.exchange, failure))
+
+
+def _changed(ring: Keyring, change: ChangeKeyring) -> Keyring:
+    """The ring after a change; raises ``KeyringError``."""
+    match change.operation:
+        case "install":
+            return keyring.add(ring, change.key)
+        case "use":
+            return keyring.use(ring, change.key)
+        case "remove":
+            return keyring.remove(ring, change.key)
+        case "list":
+            return ring

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from backends.agent import files, filters
 from backends.agent.config import Plan, seconds
@@ -28,6 +28,7 @@ from backends.agent.surface import (
     KeyAction,
     KeyReport,
     MemberEvent,
+    MemberKind,
     QueryRequest,
     Question,
     UserMessage,
@@ -59,6 +60,7 @@ from swimsim.serf.metadata import tags_of
 from swimsim.terms import LamportTime, NodeId
 from swimsim.wire.keyring import KeyringError, parse_key
 
+_KINDS = dict(zip(coalesce.KINDS, get_args(MemberKind), strict=True))
 TICK_S = 0.5  # how often clocks are looked at for the snapshot
 
 _WORDS = {
@@ -143,7 +145,7 @@ class Agent:
         """An event of the node; to be its listener."""
         self._events.put_nowait(event)
 
-    def spawn(self, work: asyncio._CoroutineLike[None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside, until the end."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
@@ -222,7 +224,7 @@ class Agent:
     def _on_member(self, kind: str, peer: Peer, flap: bool) -> None:
         host = str(peer.address).rpartition(":")[0].strip("[]")
         where = "" if kind in ("update", "reap") else f" {host}"
-        self.log("INFO", f"serf: EventMember{_WORDS[kind]}: {peer.name}{where}")
+        self.log("INFO", f"serf: EventMember{_WORDS[kind]}: {shown(peer.name)}{where}")
         if kind in _COUNTED:
             self.count(f"serf.member.{_COUNTED[kind]}")
         if flap:
@@ -297,7 +299,7 @@ class Agent:
                 continue
             kind = "query" if isinstance(event, Question) else "user-event"
             name = event.kind if isinstance(event, MemberEvent) else f"{kind}: {event.name}"
-            self.log("INFO", f"agent: Received event: {name}")
+            self.log("INFO", f"agent: Received event: {shown(name)}")
             if self.handlers is not None:
                 self.handlers.handle(event)
             for stream, wanted in list(self._streams.items()):
@@ -307,7 +309,7 @@ class Agent:
     def _surfaced(self, event: Told) -> AgentEvent | None:
         match event:
             case MembersChanged(kind, peers):
-                return MemberEvent(f"member-{kind}", tuple(map(self._info, peers)))
+                return MemberEvent(_KINDS[kind], tuple(map(self._info, peers)))
             case UserEventReceived(ltime, name, payload, coalesced):
                 return UserMessage(ltime, name, payload, coalesced)
             case QueryReceived(ltime, query_id, name, payload, deadline=deadline):
@@ -338,8 +340,8 @@ class Agent:
 
     def event(self, name: str, payload: bytes | None, coalesce: bool) -> None:
         """Send a user event."""
-        shown = (payload or b"").decode(errors="replace")
-        told = f"{name}. Coalesced: {str(coalesce).lower()}. Payload: {_quoted(shown)}"
+        text = (payload or b"").decode(errors="replace")
+        told = f"{name}. Coalesced: {str(coalesce).lower()}. Payload: {_quoted(text)}"
         self.log("DEBUG", f"agent: Requesting user event send: {told}")
         try:
             self.runtime.event(name, payload, coalesce=coalesce)
@@ -349,8 +351,8 @@ class Agent:
 
     def query(self, request: QueryRequest) -> AnswerFeed:
         """Ask the cluster."""
-        shown = _quoted((request.payload or b"").decode(errors="replace"))
-        self.log("DEBUG", f"agent: Requesting query send: {request.name}. Payload: {shown}")
+        text = _quoted((request.payload or b"").decode(errors="replace"))
+        self.log("DEBUG", f"agent: Requesting query send: {request.name}. Payload: {text}")
         if request.name.startswith("_serf_") and (request.name != "_serf_ping" or request.payload):
             raise AgentError("Queries cannot contain the '_serf_' prefix")
         try:
@@ -377,8 +379,7 @@ class Agent:
 
     async def join(self, addresses: Sequence[str], replay: bool) -> int:
         """Join; how many addresses answered."""
-        shown = f"[{' '.join(addresses)}] replay: {str(replay).lower()}"
-        self.log("INFO", f"agent: joining: {shown}")
+        self.log("INFO", f"agent: joining: [{' '.join(addresses)}] replay: {str(replay).lower()}")
         try:
             joined = await self.join_quietly(addresses, False, replay=replay)
         except AgentError as error:
@@ -504,10 +505,13 @@ class Agent:
         wanted = filters.parse(filters_)
         stream: Subscription[AgentEvent] = Subscription(
             on_drop=lambda: self.log("WARN", "agent.ipc: Dropping event to a slow reader"),
-            on_close=lambda stream: self._streams.pop(stream, None) and None,
+            on_close=self._forget_stream,
         )
         self._streams[stream] = wanted
         return stream
+
+    def _forget_stream(self, stream: Subscription[AgentEvent]) -> None:
+        self._streams.pop(stream, None)
 
     def monitor(self, level: str) -> Subscription[str]:
         """Log lines."""
@@ -545,6 +549,11 @@ def _failures(failures: Sequence[tuple[str, str]]) -> str:
             lines.append(f"\t* Failed to resolve {where}: {reason}")
     errors = "1 error" if len(lines) == 1 else f"{len(lines)} errors"
     return "\n".join([f"{errors} occurred:", *lines, "\n"])
+
+
+def shown(name: str) -> str:
+    """A stranger's word in one line of log: what cannot be printed is escaped."""
+    return name if name.isprintable() else name.encode("unicode_escape").decode()
 
 
 def _quoted(text: str) -> str:

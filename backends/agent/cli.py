@@ -65,11 +65,11 @@ class AgentCommand(Command):
         return super().parse_args(ctx, flags)
 
 
-@click.pass_context
-def _run(ctx: click.Context, **_: object) -> int:
+def _run(**_: object) -> int:
     """Run one member until it is told to end."""
+    flags = click.get_current_context().meta["flags"]
     with asyncio.Runner(loop_factory=_new_loop) as runner:
-        return runner.run(Process(ctx.meta["flags"], _say, _complain).run())
+        return runner.run(Process(flags, _say, _complain).run())
 
 
 def _options() -> Sequence[click.Parameter]:

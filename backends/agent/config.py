@@ -134,7 +134,8 @@ def _layer(flag: str, value: str) -> Layer:
         return {key: {name: text}}
     if key == "mdns":
         field = flag.removeprefix("mdns-").replace("-", "_").replace("iface", "interface")
-        return {key: Mdns(**{field: value if field == "interface" else value == "true"})}
+        said: Any = value if field == "interface" else value == "true"
+        return {key: Mdns(**{field: said})}
     if flag == "disable-compression":
         return {key: value != "true"}
     return {key: _value(flag, key, value)}

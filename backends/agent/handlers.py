@@ -130,7 +130,7 @@ class Handler:
         if run.lost:
             self._say("WARN", f"generated {run.lost} bytes too many, kept the last {OUTPUT}")
         if run.output:
-            text = run.output.decode(errors="replace")
+            text = run.output.decode(errors="replace").rstrip("\n")
             level = "ERR" if problem else "INFO"
             self._agent.log(level, f"agent: Event '{kind}' script output: {text}")
         if problem:

@@ -48,7 +48,7 @@ class History:
         self._number += 1
         resumed = START if self._number == 1 else ""
         self._take(Replayed(self._number, now, input, node, effects, after, resumed=resumed))
-        return Step(after, effects)
+        return after, effects
 
     def why(self, member: str, now: Micros) -> list[str]:
         """The member's story, and how it stands, in lines; times are seconds ago."""

@@ -43,7 +43,7 @@ class SerfVerbs(ABC):
     @property
     def tags(self) -> dict[str, str]:
         """Its own tags."""
-        return serf_view.tags(self._running())
+        return dict(serf_view.tags(self._running()))
 
     async def set_tags(self, tags: Mapping[str, str]) -> None:
         """Carry these tags, and no others; returns when the others were told.

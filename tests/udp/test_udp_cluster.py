@@ -297,7 +297,7 @@ async def test_events_are_those_of_the_kinds_asked_for() -> None:
 async def test_a_slow_reader_misses_the_oldest_and_is_told_how_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("backends.udp.runtime.BACKLOG", 3)
+    monkeypatch.setattr("backends.udp.events.BACKLOG", 3)
     async with node("a") as a:
         slow = a.events()
         for number in range(10):
@@ -318,7 +318,7 @@ async def until_stopped(runtime: Runtime, events: Any, kind: type[Any]) -> Any:
 
 @live
 async def test_a_slow_reader_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backends.udp.runtime.BACKLOG", 2)
+    monkeypatch.setattr("backends.udp.events.BACKLOG", 2)
     async with node("a") as a, node("b") as b:
         slow = b.events()
         await together(a, b)

@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from swimsim import members as members_
+from swimsim import serf_invariants
 from swimsim.member import ALIVE, DEAD, LEFT, SUSPECT, Member, Status, digest, peer
 from swimsim.members import Members, VersionUse
 from swimsim.messages import size
 from swimsim.node import Node
 from swimsim.rng import MASK
-from swimsim.swim.broadcast import about
+from swimsim.swim.broadcast import Broadcasts, Lane, about, has_news
 from swimsim.terms import U32
 
 
@@ -29,6 +30,10 @@ def check(node: Node) -> None:
     wrong = list(_members(node.members))
     if not wrong:
         wrong = [*_membership(node), *_broadcasts(node), *_probe(node), *_reconnect(node)]
+        if node.serf is not None:
+            wrong += serf_invariants.check(node, node.serf)
+        elif node.config.serf:
+            wrong.append("Serf's layer is on and not there")
     if wrong:
         raise InvariantError(f"{node.name}: " + "; ".join(wrong))
 
@@ -97,7 +102,14 @@ def _membership(node: Node) -> Iterator[str]:
 
 
 def _broadcasts(node: Node) -> Iterator[str]:
-    state = node.broadcasts
+    state, lanes = node.broadcasts, () if node.serf is None else node.serf.lanes
+    for queue in (state, *lanes):
+        yield from _queue(queue)
+    if has_news(state, lanes) and not state.ticking and node.config.gossip_nodes:
+        yield "there is something to say and no gossip tick is on its way"
+
+
+def _queue(state: Broadcasts | Lane) -> Iterator[str]:
     if {broadcast.name: broadcast.age for broadcast in state.queue} != dict(state.named):
         yield "the queue and its index by name differ"
     if len(state.named) != len(state.queue):
@@ -109,8 +121,6 @@ def _broadcasts(node: Node) -> Iterator[str]:
         name = about(message, -broadcast.age)
         if broadcast.name != name or broadcast.shortness != -size(message):
             yield f"the broadcast about {name} is mislabelled"
-    if state.queue and not state.ticking and node.config.gossip_nodes:
-        yield "there is something to say and no gossip tick is on its way"
 
 
 def _probe(node: Node) -> Iterator[str]:

@@ -90,7 +90,7 @@ from swimsim.inputs import (
     UpdateMeta,
     WitnessState,
 )
-from swimsim.member import peer
+from swimsim.member import SUSPECT, peer
 from swimsim.members import Members
 from swimsim.messages import (
     Ack,
@@ -329,7 +329,8 @@ def _on_round(
     serf, round_ = node.serf, node.probe.round
     assert serf is not None
     if isinstance(input, Ack) and before is not None and before.direct and input.payload:
-        if not node.config.coordinates:
+        known = node.members.get(before.target)
+        if not node.config.coordinates or known is None or known.status > SUSPECT:
             return node, effects
         serf, learnt = layer.probed(serf, before.target, now, input.payload)
         return replace(node, serf=serf), effects + learnt

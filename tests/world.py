@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple, TypeAlias
 
-from swimsim import invariants, rng
+from swimsim import invariants, rng, serf_view
 from swimsim.config import LAN, Config
 from swimsim.effects import (
     After,
+    ChangeKeyring,
     Effect,
     Emit,
     Event,
@@ -24,6 +25,7 @@ from swimsim.effects import (
     Reply,
     Send,
     Then,
+    no_keyring,
 )
 from swimsim.inputs import (
     Exchanged,
@@ -203,6 +205,8 @@ class World:
                     self._open(host, effect)
                 case Reply(exchange, response):
                     self._reply(exchange, response)
+                case ChangeKeyring():
+                    self._push(self.now, "timer", host, self.lives[host], no_keyring(effect))
                 case Emit(event):
                     self.told.append((self.now, host, event))
 
@@ -299,6 +303,8 @@ class World:
                 assert packet_size(effect.messages, False, after.config) <= (
                     after.config.packet_size + 2
                 )
+        clocks = zip(serf_view.clocks(before), serf_view.clocks(after), strict=True)
+        assert all(one <= other for one, other in clocks), "clocks never go back"
         me, said = after.name, after.membership.incarnation
         assert said >= before.membership.incarnation, "one's own incarnation never falls"
         self.spoken[me] = max(self.spoken[me], said)

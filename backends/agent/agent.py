@@ -58,7 +58,6 @@ from swimsim.serf.coalesce import Coalescer, MembersChanged, Told
 from swimsim.serf.messages import STATUS_ALIVE, STATUS_NONE, Coordinate, MemberInfo
 from swimsim.serf.metadata import tags_of
 from swimsim.terms import LamportTime, NodeId
-from swimsim.wire.keyring import KeyringError, parse_key
 
 _KINDS = dict(zip(coalesce.KINDS, get_args(MemberKind), strict=True))
 TICK_S = 0.5  # how often clocks are looked at for the snapshot
@@ -456,12 +455,6 @@ class Agent:
     async def keys(self, action: KeyAction, key: str = "") -> KeyReport:
         """Have all members install, use, remove or list keys."""
         self.log("INFO", f"agent: Initiating key {_KEY_WORDS[action].removeprefix('key ')}")
-        if action != "list":
-            try:
-                parse_key(key)
-            except KeyringError as error:
-                if "base64" in str(error):
-                    raise AgentError(str(error)) from None
         try:
             report = await self.runtime.keys(action, key)
         except RequestError as error:

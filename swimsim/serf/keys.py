@@ -39,6 +39,7 @@ from swimsim.serf.messages import KeyRequest, KeyResponse, QueryResponse
 from swimsim.terms import NodeId, RequestId
 from swimsim.wire import serf
 from swimsim.wire.errors import WireError
+from swimsim.wire.keyring import wrong_at
 
 QUERIES: dict[str, KeyOperation] = {
     f"_serf_{operation}-key{'s' if operation == 'list' else ''}": operation
@@ -46,7 +47,6 @@ QUERIES: dict[str, KeyOperation] = {
 }
 _NAMES = {operation: name for name, operation in QUERIES.items()}
 _LEAST_KEY_SIZE = 25  # bytes of a listed key: base64 of 16 bytes, and its head
-_ALPHABET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 
 
 class Managing(Struct, frozen=True, gc=False):
@@ -78,7 +78,7 @@ Step: TypeAlias = tuple[Keys, tuple[Effect, ...]]
 
 def manage(state: Keys, ask: ManageKeys, nodes: int) -> Step:
     """Ask every member, ``nodes`` of which are alive; refused when the key is no base64."""
-    wrong = None if ask.operation == "list" else _wrong_at(ask.key)
+    wrong = None if ask.operation == "list" else wrong_at(ask.key)
     if wrong is not None:
         reason = f"illegal base64 data at input byte {wrong}"
         return state, (Emit(RequestRefused(ask.request, reason)),)
@@ -204,40 +204,3 @@ def changed(answer: KeyringAnswered, me: NodeId, config: Config) -> tuple[Effect
             payload = serf.encode(response)
             shown -= 1
     return (Then(AnswerInternal(ltime, query_id, payload)),)
-
-
-# --- base64 ----------------------------------------------------------------------------------
-
-
-def _wrong_at(text: str) -> int | None:
-    """At which byte a text stops being base64, as Go counts, or None."""
-    data = text.encode("utf-8", "surrogateescape").decode("latin-1")
-    place, filled = 0, 0
-    while place < len(data):
-        character = data[place]
-        if character in "\r\n":
-            place += 1
-            continue
-        if character in _ALPHABET:
-            filled, place = (filled + 1) % 4, place + 1
-            continue
-        if character != "=" or filled < 2:
-            return place
-        return _wrong_padding(data, place, filled)
-    return len(data) - filled if filled else None
-
-
-def _wrong_padding(data: str, place: int, filled: int) -> int | None:
-    """The same from the first ``=`` on, after two or three good characters."""
-    rest = place + 1
-    if filled == 2:
-        while rest < len(data) and data[rest] in "\r\n":
-            rest += 1
-        if rest == len(data):
-            return rest
-        if data[rest] != "=":
-            return rest - 1
-        rest += 1
-    while rest < len(data) and data[rest] in "\r\n":
-        rest += 1
-    return None if rest == len(data) else rest

@@ -15,7 +15,6 @@ The nonce is an argument. Whoever calls ``seal`` answers for its never being use
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
 from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
@@ -30,6 +29,7 @@ Version: TypeAlias = Literal[0, 1]
 KEY_SIZES = (16, 24, 32)
 NONCE = 12
 TAG = 16
+_ALPHABET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 BLOCK = 16  # what version 0 pads to
 OVERHEAD = {0: 1 + NONCE + BLOCK + TAG, 1: 1 + NONCE + TAG}
 """Bytes that encryption adds at most, by version; no encrypted block is shorter."""
@@ -72,11 +72,44 @@ def checked(key: bytes) -> bytes:
 
 def parse_key(text: str) -> bytes:
     """The key that ``text`` is the base64 of; raises ``KeyringError``."""
-    try:
-        key = b64decode(text.strip().encode("ascii"), validate=True)
-    except (Base64Error, UnicodeEncodeError) as error:
-        raise KeyringError(f"key is not base64: {error}") from None
-    return checked(key)
+    wrong = wrong_at(text.strip())
+    if wrong is not None:
+        raise KeyringError(f"illegal base64 data at input byte {wrong}")
+    return checked(b64decode(text))
+
+
+def wrong_at(text: str) -> int | None:
+    """At which byte a text stops being base64, as Go counts, or None."""
+    data = text.encode("utf-8", "surrogateescape").decode("latin-1")
+    place, filled = 0, 0
+    while place < len(data):
+        character = data[place]
+        if character in "\r\n":
+            place += 1
+            continue
+        if character in _ALPHABET:
+            filled, place = (filled + 1) % 4, place + 1
+            continue
+        if character != "=" or filled < 2:
+            return place
+        return _wrong_padding(data, place, filled)
+    return len(data) - filled if filled else None
+
+
+def _wrong_padding(data: str, place: int, filled: int) -> int | None:
+    """The same from the first ``=`` on, after two or three good characters."""
+    rest = place + 1
+    if filled == 2:
+        while rest < len(data) and data[rest] in "\r\n":
+            rest += 1
+        if rest == len(data):
+            return rest
+        if data[rest] != "=":
+            return rest - 1
+        rest += 1
+    while rest < len(data) and data[rest] in "\r\n":
+        rest += 1
+    return None if rest == len(data) else rest
 
 
 def format_key(key: bytes) -> str:

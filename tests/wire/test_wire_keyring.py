@@ -60,9 +60,9 @@ REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: remove(RING, K1),
         "removing the primary key is not allowed",
     ),
-    "not base64": (lambda: parse_key("not a key!"), "key is not base64"),
-    "not even ASCII": (lambda: parse_key("schlüssel"), "key is not base64"),
-    "padding lacks": (lambda: parse_key("AAAA" * 5 + "A"), "key is not base64"),
+    "not base64": (lambda: parse_key("not a key!"), "illegal base64 data at input byte 3"),
+    "not even ASCII": (lambda: parse_key("schlüssel"), "illegal base64 data at input byte 4"),
+    "padding lacks": (lambda: parse_key("AAAA" * 5 + "A"), "illegal base64 data at input byte 20"),
     "17 bytes of base64": (
         lambda: parse_key(base64.b64encode(bytes(17)).decode()),
         "key size must be 16, 24 or 32 bytes",

@@ -70,6 +70,7 @@ from swimsim.serf import (
     conflict,
     coordinates,
     exchange,
+    harm,
     intents,
     keys,
     lamport,
@@ -223,6 +224,8 @@ def _read(payload: bytes) -> Gossip | None:
 def _on_user(state: Serf, message: User, here: Here) -> Step:
     """A message of Serf's; what is news is repeated, byte for byte."""
     said = _read(message.payload)
+    if said is not None and (reason := harm.of_message(said)):
+        return state, (Emit(Noted("WARN", reason)),)
     match said:
         case JoinIntent() | LeaveIntent():
             changed, effects, is_news = intents.hear(state.intents, said, _for_intents(here))
@@ -248,8 +251,9 @@ def _on_user(state: Serf, message: User, here: Here) -> Step:
 def _on_state(state: Serf, news: WitnessState, here: Here) -> Step:
     """What a peer sent with a push/pull: clocks, who left, who is there, past events."""
     told = exchange.read(news.user_state)
-    if isinstance(told, str):
-        return state, (Emit(Noted("ERR", told)),)
+    reason = told if isinstance(told, str) else harm.of_state(told)
+    if isinstance(told, str) or reason:
+        return state, (Emit(Noted("ERR", reason)),)
     asked = replace(
         state.queries, clock=lamport.witness_clock(state.queries.clock, told.query_ltime)
     )

@@ -51,10 +51,13 @@ def send(agent: Agent, data: bytes) -> None:
 
 
 def test_our_agent_survives_and_keeps_it_from_a_real_one(crew: Crew) -> None:
-    real = crew.serf("serf-1")
-    ours = crew.swimsim("ours-1", join=[real])
+    real = crew.serf("serf-1", profile="lan")
+    ours = crew.swimsim("ours-1", profile="lan", join=[real])
     alive = {each.name: Seen(each.address, "alive", {}) for each in crew.agents}
     until(lambda: real.members() == alive, "the two to meet")
+    for _ in range(ROUNDS):  # the fatal first, as later the intruders are gossiped to as well
+        throw(ours, FATAL)
+        time.sleep(SPREAD_S / ROUNDS)
     for _ in range(ROUNDS):
         throw(ours, GIVEN)
         send(ours, os.urandom(1400))

@@ -22,6 +22,8 @@ import pytest
 from msgspec.structs import replace
 
 from backends.udp import Runtime
+from swimsim.effects import UserEventReceived
+from swimsim.inputs import FireEvent
 from swimsim.messages import Ack, PushPull, Suspect
 from swimsim.terms import MS
 from swimsim.wire import PLAIN, keyring, packet, stream
@@ -112,6 +114,9 @@ async def test_what_crashes_real_nodes_is_refused_and_counted(keys: tuple[str, .
         assert refused(a, "streams") == streams
         await is_well(a, b)
         assert refused(b, "packets", "messages", "streams").total() == 0
+        heard = a.events(UserEventReceived)
+        b.feed(FireEvent(1, "deploy", b"1.0"))
+        assert (await anext(heard)).name == "deploy"
         assert await a.leave()
         await until(lambda: states(b)["a"] == "left")
 

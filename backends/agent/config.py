@@ -212,12 +212,12 @@ def plan(settings: Settings) -> Plan:
     if settings.encrypt_key and settings.keyring_file:
         raise AgentError(SETUP + "Encryption key not allowed while using a keyring")
     where = _where(settings)
+    name = settings.node_name or socket.gethostname()
+    _check_limits(settings, name)
     try:
         config = replace(serf_config.protocol(settings), serf=True, vsn=_versions(settings))
     except SerfConfigError as error:
         raise AgentError(f"Invalid configuration: {error}") from None
-    name = settings.node_name or socket.gethostname()
-    _check_limits(settings, name)
     key_of(settings)
     return Plan(settings, name, where, config, scripts, tuple(warnings))
 
@@ -250,7 +250,7 @@ def _check_limits(settings: Settings, name: str) -> None:
 
 
 def _versions(settings: Settings) -> bytes:
-    return bytes((1, 5, 2, 2, 5, settings.protocol if settings.protocol in PROTOCOLS else 5))
+    return bytes((1, 5, 2, 2, 5, settings.protocol))
 
 
 def key_of(settings: Settings) -> Keyring | None:

@@ -14,6 +14,7 @@ import re
 import signal
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from tempfile import TemporaryFile
 from time import monotonic
 
 from backends.agent.filters import Script
@@ -119,7 +120,7 @@ class Handler:
         began = monotonic()
         run = Run(self.script.command, environment(event, self._agent), stdin(event))
         slow = asyncio.get_running_loop().call_later(
-            SLOW_S, lambda: self._say("WARN", f"slow, execution exceeding {SLOW_S:.0f}s")
+            SLOW_S, lambda: self._say("WARN", f"slow, execution exceeding {SLOW_S:g}s")
         )
         try:
             problem = await run.done(self._timeout)
@@ -161,20 +162,24 @@ class Run:
 
     async def done(self, timeout: float) -> str:
         """Run it; what went wrong, if anything."""
-        process = await asyncio.create_subprocess_exec(
-            "/bin/sh",
-            "-c",
-            self._command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=self._env,
-            start_new_session=True,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        reading = asyncio.create_task(self._read(process.stdout))
-        feeding = asyncio.create_task(_feed(process.stdin, self._stdin))
+        output, writing = os.pipe()  # ours, as asyncio waits for the end of pipes of its own
+        reading = asyncio.create_task(self._read(output))
+        try:
+            with TemporaryFile() as given:
+                given.write(self._stdin)
+                given.seek(0)
+                process = await asyncio.create_subprocess_exec(
+                    "/bin/sh",
+                    "-c",
+                    self._command,
+                    stdin=given,
+                    stdout=writing,
+                    stderr=writing,
+                    env=self._env,
+                    start_new_session=True,
+                )
+        finally:
+            os.close(writing)
         problem = ""
         try:
             async with asyncio.timeout(timeout or None):
@@ -186,8 +191,6 @@ class Run:
             _signal(process.pid, signal.SIGKILL)
             reading.cancel()
             raise
-        finally:
-            feeding.cancel()
         await asyncio.wait({reading}, timeout=DRAIN_S)  # something it left behind may hold it open
         _BEHIND.add(reading)
         reading.add_done_callback(_BEHIND.discard)
@@ -196,23 +199,23 @@ class Run:
             problem = f"exit status {code}" if code > 0 else f"signal: {signal.Signals(-code).name}"
         return problem
 
-    async def _read(self, stream: asyncio.StreamReader) -> None:
-        while data := await stream.read(OUTPUT):
-            self._kept += data
-            excess = max(0, len(self._kept) - OUTPUT)
-            self.lost += excess
-            del self._kept[:excess]
+    async def _read(self, descriptor: int) -> None:
+        stream = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(descriptor, "rb")
+        )
+        try:
+            while data := await stream.read(OUTPUT):
+                self._kept += data
+                excess = max(0, len(self._kept) - OUTPUT)
+                self.lost += excess
+                del self._kept[:excess]
+        finally:
+            transport.close()
 
 
 _BEHIND: set[asyncio.Task[None]] = set()
 """Readers of what scripts left running behind them prints, so that it does not block."""
-
-
-async def _feed(stream: asyncio.StreamWriter, data: bytes) -> None:
-    with suppress(OSError):  # it need not read
-        stream.write(data)
-        await stream.drain()
-    stream.close()
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:

@@ -155,8 +155,8 @@ class Runtime(SerfVerbs):
         self._name = NodeId(name)
         self._bind = addresses.parse(bind)
         self._advertise = None if advertise is None else addresses.parse(advertise, 0)
-        if tags is not None:
-            meta = serf.encode_tags(dict(sorted(tags.items())))
+        if tags is not None or (config.serf and not meta):
+            meta = serf.encode_tags(dict(sorted((tags or {}).items())), config.vsn[5])
         self._meta = UpdateMeta(meta).meta
         self._restore = restore
         self._save_keyring = save_keyring

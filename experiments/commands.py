@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from experiments import keep as keeping
+from experiments import page
 from experiments import report as reporting
 from experiments.cli import refuse
 from experiments.engines import EngineError, dask, local
@@ -287,3 +288,23 @@ def keep(names: tuple[str, ...], folder: Path) -> None:
     for name in names:
         for path in keeping.keep(name, folder):
             click.echo(f"wrote {path}")
+
+
+# --- the report ------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="File [default: FOLDER/report.html].")
+def report(folder: Path, out: Path | None) -> None:
+    """Write the results in FOLDER as one HTML page that needs no network."""
+    try:
+        text = page.render(folder)
+    except page.PageError as error:
+        refuse(str(error))
+    out = out or folder / "report.html"
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        refuse(f"{out}: {error.strerror}")
+    click.echo(f"wrote {out}")

@@ -52,8 +52,9 @@ def processes(jobs: int | None = None) -> Iterator[Executor]:
 @contextmanager
 def local(jobs: int | None = None) -> Iterator[Engine]:
     """Processes of this machine."""
-    with processes(jobs) as executor:
-        yield Engine(executor, jobs or cores(), f"{jobs or cores()} processes")
+    count = jobs or cores()
+    with processes(count) as executor:
+        yield Engine(executor, count, f"{count} process{'es' * (count > 1)}")
 
 
 @contextmanager

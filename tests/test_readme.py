@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from backends.sim.scenario import load, plan
+from experiments.numbers import PLACE, refresh
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -36,6 +37,15 @@ def test_the_python_prints_what_is_shown(request: pytest.FixtureRequest) -> None
         README.write_text(run, encoding="utf-8")
         return
     assert run == text
+
+
+def test_the_numbers_are_those_of_the_kept_results(request: pytest.FixtureRequest) -> None:
+    text = README.read_text(encoding="utf-8")
+    assert PLACE.search(text), "numbers of experiments stand between marks"
+    if request.config.getoption("--regenerate"):
+        README.write_text(refresh(text), encoding="utf-8")
+        return
+    assert refresh(text) == text
 
 
 def test_the_scenario_is_the_one_that_is_shipped() -> None:

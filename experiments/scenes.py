@@ -1,9 +1,11 @@
-"""Pictures of single runs."""
+"""Pictures of single runs, and of the networks they run on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import networkx as nx
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -11,10 +13,11 @@ from numpy.typing import NDArray
 
 from backends.sim.cluster import Cluster
 from backends.sim.faults import Fault
+from experiments.style import BLUE, SERIES, VERMILION
 from swimsim.terms import SECOND, NodeId
 
-BLUE, VERMILION = "#0072B2", "#D55E00"  # Okabe and Ito
 POINTS = 400
+MOST_EDGES = 600  # more are a black disc
 
 
 def membership(cluster: Cluster, faults: Sequence[Fault] = ()) -> Figure:
@@ -59,6 +62,56 @@ def membership(cluster: Cluster, faults: Sequence[Fault] = ()) -> Figure:
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
     return picture
+
+
+def topology(graph: nx.Graph[Any]) -> Figure:
+    """A network: sites at their longitude and latitude where they have one, else where it is neat.
+
+    Sites of one region share a colour and a marker. Of a network with very many links those of the
+    least latency are drawn.
+    """
+    picture = Figure(figsize=(8, 5), layout="constrained")
+    axes = picture.subplots()
+    data = graph.nodes(data=True)
+    on_earth = all("longitude" in told and "latitude" in told for _, told in data)
+    places = (
+        {node: (told["longitude"], told["latitude"]) for node, told in data}
+        if on_earth
+        else nx.kamada_kawai_layout(graph, weight="latency_ms")
+    )
+    links: list[tuple[Any, Any, float]] = sorted(
+        graph.edges(data="latency_ms"), key=lambda link: link[2]
+    )[:MOST_EDGES]
+    nx.draw_networkx_edges(
+        graph, places, [link[:2] for link in links], ax=axes, edge_color="0.75", width=0.6
+    )
+    kinds = sorted({str(told.get("region", _kind(graph, node))) for node, told in data})
+    for number, kind in enumerate(kinds):
+        series = SERIES[number % len(SERIES)]
+        chosen = [n for n, told in data if str(told.get("region", _kind(graph, n))) == kind]
+        x, y = zip(*(places[node] for node in chosen), strict=True)
+        axes.plot(
+            x, y, series.marker, color=series.colour, markersize=6, label=kind, linestyle="none"
+        )
+    if on_earth:
+        axes.tick_params(left=True, bottom=True, labelleft=True, labelbottom=True)
+        axes.set_xlabel("longitude (degrees)")
+        axes.set_ylabel("latitude (degrees)")
+    else:
+        axes.set_axis_off()
+    axes.legend(fontsize=8, frameon=False)
+    shown = "" if len(links) == graph.number_of_edges() else f", the {len(links)} shortest drawn"
+    name = graph.graph.get("name") or "network"
+    axes.set_title(
+        f"{name}: {graph.number_of_nodes()} nodes, {graph.number_of_edges()} links{shown}",
+        fontsize=10,
+    )
+    return picture
+
+
+def _kind(graph: nx.Graph[Any], node: Any) -> str:
+    some_are_hosts = any(told for _, told in graph.nodes(data="hosts"))
+    return "host" if not some_are_hosts or graph.nodes[node].get("hosts") else "switch"
 
 
 def _strikes(faults: Sequence[Fault]) -> dict[float, str]:

@@ -26,6 +26,7 @@ from backends.sim import topology
 from backends.sim.checks import Deaths, FalsePositives
 from backends.sim.cluster import Cluster
 from backends.sim.faults import Fault, FaultError, Flap, Hosts, Join, Leave, Partition
+from backends.sim.matrices import stand_in
 from backends.sim.network import (
     Constant,
     Duration,
@@ -54,10 +55,11 @@ class ScenarioError(ValueError):
 
 
 class MatrixFile(Struct, frozen=True, tag="matrix", tag_field="model", forbid_unknown_fields=True):
-    """Measured round-trip times in a file (``topology.read_matrix``)."""
+    """Measured round-trip times in a file (``matrices.read_rtt``): NetLatency's or p2psim's."""
 
     file: str
     jitter: float = 0.0
+    unit: Literal["ms", "us"] = "ms"
 
 
 class GraphFile(Struct, frozen=True, tag="graph", tag_field="model", forbid_unknown_fields=True):
@@ -76,8 +78,23 @@ class Zones(Struct, frozen=True, tag="zones", tag_field="model", forbid_unknown_
     jitter: float = 0.1
 
 
+class Rack(Struct, frozen=True, tag="rack", tag_field="model", forbid_unknown_fields=True):
+    """One rack (``topology.rack``): everybody a cable from the switch."""
+
+    port: Duration = 50
+    jitter: float = 0.1
+
+
+class Regions(Struct, frozen=True, tag="regions", tag_field="model", forbid_unknown_fields=True):
+    """Seven regions of the world (``topology.regions``); hosts stand on the sites in turn."""
+
+    sites: int = 70
+    seed: int = 1
+    jitter: float = 0.1
+
+
 AnyLatency: TypeAlias = (
-    Constant | Uniform | Exponential | LogNormal | MatrixFile | GraphFile | Zones
+    Constant | Uniform | Exponential | LogNormal | MatrixFile | GraphFile | Rack | Zones | Regions
 )
 
 
@@ -352,8 +369,8 @@ def _network(table: NetworkTable) -> Network:
 
 def _latency(given: AnyLatency) -> Latency:
     match given:
-        case MatrixFile(file, jitter):
-            return topology.read_matrix(Path(file), jitter=jitter)
+        case MatrixFile(file, jitter, unit):
+            return topology.read_matrix(Path(file), jitter=jitter, unit=unit)
         case GraphFile(file, jitter):
             try:
                 graph = nx.read_graphml(file)
@@ -365,6 +382,10 @@ def _latency(given: AnyLatency) -> Latency:
                 raise NetworkError(f"latency.zones is {count}, expected at least 1")
             graph = topology.zones(count, within_ms=within / MS, between_ms=between / MS)
             return topology.graph_latency(graph, jitter=jitter)
+        case Rack(port, jitter):  # any two are two cables apart, however many there are
+            return LogNormal(2 * port, jitter)
+        case Regions(sites, seed, jitter):
+            return topology.rtt_latency(stand_in(sites, seed)[1], jitter=jitter)
         case _:
             return given
 

@@ -7,14 +7,28 @@ import math
 from itertools import permutations
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import networkx as nx
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backends.sim import Cluster, Network
+from backends.sim.matrices import REGIONS, describe, read_rtt, stand_in
 from backends.sim.network import Matrix, NetworkError
-from backends.sim.topology import SAME_SITE, graph_latency, rack, read_matrix, zones
+from backends.sim.topology import (
+    SAME_SITE,
+    graph_latency,
+    rack,
+    read_graph,
+    read_matrix,
+    regions,
+    rtt_latency,
+    zones,
+)
 from swimsim.terms import MS, Micros
 
 
@@ -218,22 +232,60 @@ def test_one_site_is_a_matrix(tmp_path: Path) -> None:
     assert read_matrix(written(tmp_path, "0\n")).delays == ((SAME_SITE,),)
 
 
+def test_p2psims_topologies_are_one_way_and_hold_for_both_directions(tmp_path: Path) -> None:
+    text = """topology E2EGraph 3
+failure_model NullFailureModel
+
+node 7
+node 9
+node 4
+7,9 5000
+9,7 6000
+7,4 10000
+4,7 15250
+9,4 250
+"""
+    assert read_matrix(written(tmp_path, text), unit="us").delays == HALVED
+    halves = "node 1\nnode 2\n1,2 2\n"
+    assert read_matrix(written(tmp_path, halves)).delays == (
+        (SAME_SITE, 2_000),
+        (2_000, SAME_SITE),
+    )
+
+
+def test_microseconds_can_be_asked_for(tmp_path: Path) -> None:
+    rows = "0 10000 20000\n12000 0 500\n30500 500 0\n"
+    assert read_matrix(written(tmp_path, rows), unit="us").delays == HALVED
+
+
 BAD_FILES: dict[str, tuple[str, str | bytes, str]] = {  # name, content, what is said of it
-    "wide": ("rtt.txt", "0 1 2\n1 0 2\n", "2 rows of 3 columns, not square"),
-    "tall": ("rtt.txt", "0 1\n1 0\n2 2\n", "3 rows of 2 columns, not square"),
-    "ragged": ("rtt.txt", "0 1\n1\n", "the number of columns changed from 2 to 1 at row 2"),
-    "words": ("rtt.txt", "a b\nc d\n", "could not convert string 'a'"),
-    "negative": ("rtt.txt", "0 -1\n1 0\n", "expected positive round-trip times in milliseconds"),
-    "zero": ("rtt.txt", "0 0\n1 0\n", "expected positive round-trip times in milliseconds"),
-    "not a number": (
-        "rtt.txt",
-        "0 nan\n1 0\n",
-        "expected positive round-trip times in milliseconds",
+    "wide": ("rtt.txt", "0 1 2\n1 0 2\n", ": expected 3 rows, as many as columns, got 2"),
+    "tall": ("rtt.txt", "0 1\n1 0\n2 2\n", ":3: expected 2 rows, as many as columns"),
+    "ragged": ("rtt.txt", "0 1\n\n1\n", ":3: expected 2 numbers as in the first row, got 1"),
+    "words": ("rtt.txt", "0 b\nc 0\n", ":1: column 2: expected a number, got 'b'"),
+    "words on the diagonal": ("rtt.txt", "a 1\n1 0\n", ":1: column 1: expected a number, got 'a'"),
+    "negative": ("rtt.txt", "0 -1\n1 0\n", ":1: column 2: expected a time above zero, got -1"),
+    "zero": ("rtt.txt", "0 1\n0 0\n", ":2: column 1: expected a time above zero, got 0"),
+    "not a number": ("rtt.txt", "0 nan\n1 0\n", ":1: column 2: expected a time above zero"),
+    "without end": ("rtt.txt", "0 inf\n1 0\n", ":1: column 2: expected a time above zero"),
+    "bytes": ("rtt.txt", bytes(range(128, 256)), ": not text: 'utf-8' codec can't decode"),
+    "empty": ("rtt.txt", "", ": expected rows of numbers or a p2psim topology, it is empty"),
+    "cut off": ("cut.txt", gzip.compress(MEASURED.encode())[:-12], ": not text: "),
+    "p2psim, no pair": (
+        "t",
+        "node 1\nnode 2\nnode 3\n1,2 5\n1,3 5",
+        ": no delay between nodes 2 and 3",
     ),
-    "without end": ("rtt.txt", "0 inf\n1 0\n", "expected positive round-trip times"),
-    "bytes": ("rtt.txt", bytes(range(128, 256)), "'utf-8' codec can't decode"),
-    "empty": ("rtt.txt", "", ""),
-    "cut off": ("cut.txt", gzip.compress(MEASURED.encode())[:-12], ""),
+    "p2psim, no node": ("t", "node 1\n1,2 5\n", ":2: there is no node 2"),
+    "p2psim, twice": ("t", "node 1\nnode 1\n", ":2: node 1 is there already"),
+    "p2psim, no time": ("t", "node 1\nnode 2\n1,2 soon", ":3: expected a number, got 'soon'"),
+    "p2psim, negative": ("t", "node 1\nnode 2\n1,2 -1", ":3: expected a time above zero, got -1"),
+    "p2psim, nodes missing": ("t", "topology E2EGraph 4\n", ": expected nodes, there are none"),
+    "p2psim, a slip": (
+        "t",
+        "node 1\nnod 2\n",
+        """:2: expected "node 1" or "1,2 45", got 'nod 2'""",
+    ),
 }
 
 
@@ -246,10 +298,91 @@ def test_a_file_that_holds_no_matrix_is_refused_by_name(
         path = path.rename(tmp_path / "rtt.gz")
     with pytest.raises(NetworkError) as caught:
         read_matrix(path)
-    assert str(caught.value).startswith(f"{path}: {text}")
+    assert str(caught.value).startswith(f"{path}{text}")
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_the_systems_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"missing\.txt"):
         read_matrix(tmp_path / "missing.txt")
+
+
+@given(
+    st.integers(1, 6).flatmap(
+        lambda n: st.lists(
+            st.lists(st.integers(1, 10**6), min_size=n, max_size=n), min_size=n, max_size=n
+        )
+    )
+)
+def test_both_formats_say_the_same_of_any_matrix(rows: list[list[int]]) -> None:
+    size = len(rows)
+    halves = [[0 if i == j else rows[i][j] for j in range(size)] for i in range(size)]
+    nodes = "".join(f"node {i + 1}\n" for i in range(size))
+    pairs = "".join(
+        f"{i + 1},{j + 1} {halves[i][j]}\n" for i in range(size) for j in range(size) if i != j
+    )
+    with TemporaryDirectory() as folder:
+        p2psim = read_rtt(written(Path(folder), nodes + pairs, "t"), unit="us")
+        doubled = "\n".join(" ".join(str(2 * value) for value in row) for row in halves)
+        assert (read_rtt(written(Path(folder), doubled), unit="us") == p2psim).all()
+
+
+# --- the made world ------------------------------------------------------------------------------
+
+
+def test_the_stand_in_is_as_the_spec_says() -> None:
+    # spec experiments.md, section 1 point 12, n = 1740; here fewer sites, three seeds
+    published = {1: 9, 10: 22, 25: 54, 50: 139, 75: 191, 90: 246, 99: 383}
+    for seed in (1, 2, 3):
+        _, rtt = stand_in(500, seed)
+        found = describe(rtt)
+        assert found.symmetric
+        assert found.percentiles == pytest.approx(published, rel=0.06)
+        assert found.mean == pytest.approx(136, rel=0.03)
+        assert found.violations == pytest.approx(0.10, abs=0.02)
+
+
+@pytest.mark.parametrize("sites", [1, 2, 7, 70, 101])
+def test_regions_have_their_share_of_the_sites(sites: int) -> None:
+    places, rtt = stand_in(sites)
+    assert rtt.shape == (sites, sites)
+    assert len(places) == sites
+    for region in REGIONS:
+        count = sum(place.region == region.name for place in places)
+        assert abs(count - region.share * sites) < 1
+
+
+def test_a_seed_makes_one_world() -> None:
+    assert stand_in(20, 1)[0] == stand_in(20, 1)[0]
+    assert stand_in(20, 1)[0] != stand_in(20, 2)[0]
+    # As it was when it was made: another first place is another world in every result.
+    place = stand_in(20, 1)[0][0]
+    found = (place.region, round(place.latitude, 3), round(place.longitude, 3))
+    assert found == ("europe", 43.035, -0.561)
+
+
+def test_no_site_is_no_world() -> None:
+    with pytest.raises(NetworkError, match="sites is 0, expected at least 1"):
+        stand_in(0)
+
+
+def test_the_graph_of_the_regions_has_the_latencies_of_the_matrix() -> None:
+    shape = regions(30, seed=4)
+    places, rtt = stand_in(30, 4)
+    assert graph_latency(shape).delays == rtt_latency(rtt).delays
+    assert [told["region"] for _, told in shape.nodes(data=True)] == [p.region for p in places]
+    assert describe(rtt).violations > 0, "shortest paths would be something else"
+
+
+def test_a_measured_graph_survives_graphml(tmp_path: Path) -> None:
+    shape = read_graph(written(tmp_path, "0 10 4\n10 0 4\n4 4 0\n"))
+    nx.write_graphml(shape, tmp_path / "g.graphml")
+    for one in (shape, nx.read_graphml(tmp_path / "g.graphml")):
+        assert graph_latency(one).delays[0][1] == 5_000, "not 4 ms by way of the third"
+
+
+def test_a_matrix_in_a_few_numbers() -> None:
+    found = describe(np.array([[0, 1, 9], [1, 0, 2], [9, 2, 0]], dtype=float), percentiles=[50])
+    assert (found.sites, found.mean, found.largest, found.symmetric) == (3, 4.0, 9.0, True)
+    assert found.percentiles == {50: 2.0}
+    assert found.violations == pytest.approx(1 / 3, abs=0.01)  # over b from a to c, and back

@@ -79,12 +79,9 @@ def topology(graph: nx.Graph[Any]) -> Figure:
         if on_earth
         else nx.kamada_kawai_layout(graph, weight="latency_ms")
     )
-    links: list[tuple[Any, Any, float]] = sorted(
-        graph.edges(data="latency_ms"), key=lambda link: link[2]
-    )[:MOST_EDGES]
-    nx.draw_networkx_edges(
-        graph, places, [link[:2] for link in links], ax=axes, edge_color="0.75", width=0.6
-    )
+    weights = nx.get_edge_attributes(graph, "latency_ms")
+    links = sorted(weights, key=lambda link: weights[link])[:MOST_EDGES]
+    nx.draw_networkx_edges(graph, places, links, ax=axes, edge_color="0.75", width=0.6)
     kinds = sorted({str(told.get("region", _kind(graph, node))) for node, told in data})
     for number, kind in enumerate(kinds):
         series = SERIES[number % len(SERIES)]

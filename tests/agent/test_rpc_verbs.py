@@ -276,7 +276,7 @@ def test_version_and_keygen_need_no_agent(run: Run) -> None:
     assert [len(base64.b64decode(key)) for key in keys] == [32, 32]
 
 
-@pytest.mark.parametrize("name", sorted(OPERATION.keys() - {"agent"}))
+@pytest.mark.parametrize("name", sorted(OPERATION))
 def test_every_verb_explains_itself(run: Run, name: str) -> None:
     for asked in ("-h", "-help", "--help"):
         said = run(name, asked)

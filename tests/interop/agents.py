@@ -24,7 +24,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -62,9 +61,8 @@ class Agent:
         self.rpc = f"{HOST}:{rpc_port}"
         self.path = folder / f"{name}.log"
         self._begins = self.path.stat().st_size if self.path.exists() else 0
-        command = [*_command(kind), "-node", name, "-bind", self.address, *flags]
-        if kind == "serf" or _has_rpc():
-            command += ["-rpc-addr", self.rpc]
+        own = ["-node", name, "-bind", self.address, "-rpc-addr", self.rpc]
+        command = [*_command(kind), *own, *flags]
         if SETPRIV is not None:
             command = [SETPRIV, "--pdeathsig", "KILL", "--", *command]
         with self.path.open("ab") as log:
@@ -253,14 +251,3 @@ def _command(kind: str) -> list[str]:
         return [sys.executable, "-m", "swimsim", "agent"]
     assert SERF is not None, REASON
     return [SERF, "agent"]
-
-
-@cache
-def _has_rpc() -> bool:
-    """Whether our agent has an RPC address to be given; all at one would be in each other's way."""
-    command = [*_command("swimsim"), "-help"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    said = subprocess.run(
-        command, capture_output=True, text=True, timeout=CLI_S, check=False, env=environment
-    )
-    return "-rpc-addr" in said.stdout

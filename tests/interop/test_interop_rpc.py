@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -200,18 +201,22 @@ def test_both_complain_in_the_same_words(pair: Pair, ours: Ours, line: list[str]
     assert "Usage:" in found.out
 
 
-def test_both_print_the_same_sections(pair: Pair, ours: Ours) -> None:
-    volatile = re.compile(r"(goroutines|_time|_queue)(\W+)\d+")
+def test_all_print_the_same_sections(pairs: dict[str, Pair], ours: Ours) -> None:
+    volatile = re.compile(r"(goroutines|version|max_procs|_time|_queue)(\W+)[\w.]+")
     for form in ("text", "json"):
         line = ["info", f"-format={form}"]
-        found, expected = ours(pair.first, line), theirs(pair.first, line)
-        assert volatile.sub(r"\1\2N", found.out) == volatile.sub(r"\1\2N", expected.out)
+        expected = volatile.sub(r"\1\2X", theirs(pairs["serf"].first, line).out)
+        for by, of in ASKERS:
+            found = (theirs if by == "serf" else ours)(pairs[of].first, line)
+            assert volatile.sub(r"\1\2X", found.out) == expected, (by, of)
 
 
-def test_both_estimate_round_trips_alike(pair: Pair, ours: Ours) -> None:
+def test_all_estimate_round_trips_alike(pairs: dict[str, Pair], ours: Ours) -> None:
     form = re.compile(r"Estimated (\w+) <-> (\w+) rtt: \d+\.\d{3} ms\n")
-    for line in (["rtt", "n2"], ["rtt", "n2", "n1"]):
-        for said in (ours(pair.first, line), theirs(pair.first, line)):
+    for line, (by, of) in product((["rtt", "n2"], ["rtt", "n2", "n1"]), ASKERS):
+        agent = pairs[of].first
+        until(lambda agent=agent: theirs(agent, ["rtt", "n2"]).status == 0, "coordinates")  # type: ignore[misc]
+        for said in [(theirs if by == "serf" else ours)(agent, line)]:
             match = form.fullmatch(said.out)
             assert match is not None, said
             assert match.groups() == ("n2", "n1")
@@ -236,28 +241,57 @@ REFUSED = {
 }
 
 
-def test_without_the_token_both_are_refused_in_the_same_words(crew: Crew, ours: Ours) -> None:
-    agent = crew.serf("n1", config={"rpc_auth": TOKEN})
+def test_without_the_token_all_are_refused_in_the_same_words(crew: Crew, ours: Ours) -> None:
+    real, agent = (
+        crew.start(kind, kind, config={"rpc_auth": TOKEN}) for kind in ("serf", "swimsim")
+    )
     for title, line in REFUSED.items():
-        assert ours(agent, line) == theirs(agent, line), title
-    goodbye = ours(agent, ["leave", f"-rpc-auth={TOKEN}"])
-    assert goodbye == (0, "Graceful leave complete\n", "")
-    assert agent.process.wait(20) == 0
+        expected = theirs(real, line)
+        heard = [ours(real, line), theirs(agent, line), ours(agent, line)]
+        assert heard == [expected] * 3, title
+    for ask, leaver in ((ours, real), (theirs, agent)):
+        goodbye = ask(leaver, ["leave", f"-rpc-auth={TOKEN}"])
+        assert goodbye == (0, "Graceful leave complete\n", "")
+        assert leaver.process.wait(20) == 0
+
+
+SECOND_KEY = "T9jncgl9mbLus+baTTa7q7nPSUrXwbDi2dhbtqir37s="
+ROTATION = (
+    ["-list"],
+    ["-install", SECOND_KEY],
+    ["-list"],
+    ["-remove", KEY],  # refused: it is in use
+    ["-use", SECOND_KEY],
+    ["-use", KEY[:-4] + "AAAA"],  # refused: not installed
+    ["-remove", KEY],
+    ["-list"],
+    ["-install", "AAAA"],  # refused: too short
+)
 
 
 def test_keys_of_a_cluster_are_changed_and_listed_alike(crew: Crew, ours: Ours) -> None:
-    first, second = KEY, "T9jncgl9mbLus+baTTa7q7nPSUrXwbDi2dhbtqir37s="
-    agent = crew.serf("n1", "-encrypt", first)
-    for line in (["-list"], ["-install", second], ["-list"], ["-remove", first], ["-use", second]):
-        found, expected = ours(agent, ["keys", *line]), theirs(agent, ["keys", *line])
-        assert (found.status, sorted(found.out.splitlines())) == (
-            expected.status,
-            sorted(expected.out.splitlines()),
-        ), line
+    real = crew.serf("n1", "-encrypt", KEY)
+    mixed = crew.swimsim("n1-too", "-encrypt", KEY)
+    for asked, name in ((real, "n2"), (mixed, "n2-too")):
+        crew.serf(name, "-encrypt", KEY, join=[asked])
+        both = {asked.name: "alive", name: "alive"}
+        until(lambda asked=asked, both=both: asked.states() == both, "the two to meet")  # type: ignore[misc]
+    for line in ROTATION:
+        expected = by_name(theirs(real, ["keys", *line]))
+        for ask, agent in ((ours, real), (theirs, mixed), (ours, mixed)):
+            assert by_name(ask(agent, ["keys", *line])) == expected, (line, agent.kind)
 
 
-def test_monitor_shows_the_log_and_every_event(crew: Crew, tmp_path: Path) -> None:
-    agent = crew.serf("n1")
+def by_name(said: Said) -> tuple[int, list[str]]:
+    """Without what tells one pair of agents from the other, and Serf's new texts from its old."""
+    text = said.out.replace("-too", "").lower()
+    return said.status, sorted(re.sub(r" +", " ", text).splitlines())
+
+
+@pytest.mark.parametrize("kind", ["serf", "swimsim"])
+def test_monitor_shows_the_log_and_every_event(crew: Crew, tmp_path: Path, kind: str) -> None:
+    agent = crew.start(kind, "n1")
+    agent.wait_for("Received event: member-join")  # what follows is not made one with it
     with watching(agent, "serf", tmp_path) as theirs, watching(agent, "swimsim", tmp_path) as ours:
 
         def both_see(event: str) -> bool:

@@ -6,6 +6,7 @@ in the run. Put one in ``Cluster.inspectors`` when counting is to begin.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from backends.sim.checks import Inspector, Observer
@@ -130,3 +131,37 @@ def _raises_suspicion(effects: Iterable[Effect], accuser: NodeId) -> bool:
         and effect.event.source == accuser
         for effect in effects
     )
+
+
+class Traffic(Inspector):
+    """How many packets each member sends and receives in each period of the group's time."""
+
+    def __init__(self, began: Micros, period: Micros, nodes: int) -> None:
+        self.began = began
+        self.period = period
+        self.sent: Counter[int] = Counter()  # in how many member-periods so many were sent
+        self.received: Counter[int] = Counter()
+        self._window = 0
+        self._sent = [0] * nodes
+        self._received = [0] * nodes
+
+    def on_step(
+        self, now: Micros, host: Host, before: Node, input: Input, effects: tuple[Effect, ...]
+    ) -> None:
+        """Count the packets of a step."""
+        self.close(now)
+        if type(input) is Received:
+            self._received[host.index] += 1
+        for effect in effects:
+            if type(effect) is Send:
+                self._sent[host.index] += 1
+
+    def close(self, now: Micros) -> None:
+        """Settle the periods that are over; those without a packet count as well."""
+        window = (now - self.began) // self.period
+        while self._window < window:
+            self.sent.update(self._sent)
+            self.received.update(self._received)
+            self._sent = [0] * len(self._sent)
+            self._received = [0] * len(self._received)
+            self._window += 1

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from backends.sim import Cluster, Network
 from backends.sim.checks import Inspector
 from backends.sim.host import Host
-from backends.sim.inspectors import Infection, Mistakes
+from backends.sim.inspectors import Infection, Mistakes, Traffic
 from backends.sim.network import Bernoulli
 from swimsim import LAN, SECOND, Config
 from swimsim.effects import Effect, Event, Updated
@@ -160,3 +160,26 @@ def test_a_probe_that_a_stream_answers_has_not_failed() -> None:
     cluster.run(30 * SECOND)
     assert watch.rounds > 6 * 28
     assert watch.failed_probes == 0
+
+
+# --- traffic ---------------------------------------------------------------------------------
+
+
+def test_traffic_counts_the_packets_of_each_member_and_period() -> None:
+    cluster = Cluster(6, LAN, seed=4, record=("packets",))
+    cluster.run(3 * SECOND)
+    watch = Traffic(cluster.now, SECOND, 6)
+    cluster.inspectors.append(watch)
+    cluster.run(13 * SECOND)
+    watch.close(cluster.now)
+    packets = cluster.trace.packets()
+    packets = packets[packets.time_s.between(3, 13) & ~packets.kinds.str.startswith("stream")]
+    for fate, end, found in (
+        ("sent", "source", watch.sent),
+        ("received", "target", watch.received),
+    ):
+        seen = packets[packets.fate == fate]
+        each = seen.groupby([end, seen.time_s.astype(int)]).size()
+        assert found.total() == 60
+        assert sum(count * times for count, times in found.items()) == len(seen)
+        assert {c: t for c, t in found.items() if c} == each.value_counts().to_dict()

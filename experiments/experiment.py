@@ -41,6 +41,7 @@ REGISTRY: Mapping[str, str] = {
     "detection": "How fast a death is noticed, and how that grows with the cluster (E1)",
     "dissemination": "How fast news reaches everybody, whom it misses, and what it costs (E3)",
     "false_positives": "How often the living are declared dead, and what helps against it (E2)",
+    "coordinates": "How well coordinates predict round trips, and how soon (E8)",
     "load": "What membership costs a member, in packets and bytes (E4)",
     "queries": "Who answers a query, with and without relays, when packets are lost (E10)",
     "calibration": "Whether the simulator agrees with real processes (E11)",

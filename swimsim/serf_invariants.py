@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from swimsim.member import SUSPECT
 from swimsim.node import Node
-from swimsim.serf.coordinates import DIMENSIONS, FILTER, WINDOW, Coordinates
+from swimsim.serf.coordinates import SERF, Coordinates
 from swimsim.serf.lamport import LAST
 from swimsim.serf.messages import STATUS_ALIVE, STATUS_FAILED, STATUS_LEAVING, STATUS_LEFT
 from swimsim.serf.standings import PLAIN, Standing, Standings
@@ -97,12 +97,16 @@ def _queries(serf: Serf) -> Iterator[str]:
 
 def _coordinates(node: Node, standings: Standings, state: Coordinates) -> Iterator[str]:
     mine = state.mine
-    if len(mine.vec) != DIMENSIONS or len(state.window) != WINDOW or not 0 <= state.index < WINDOW:
+    if (
+        len(mine.vec) != SERF.dimensions
+        or len(state.window) != SERF.window
+        or not 0 <= state.index < SERF.window
+    ):
         yield "the coordinate has another shape"
     if not all(map(math.isfinite, (*mine.vec, mine.error, mine.height, mine.adjustment))):
         yield "the coordinate is nowhere"
     for name in {*state.cache, *state.samples}:
         if name not in node.members.slots and name not in standings.about:
             yield f"the coordinate of {name} is kept, who is forgotten"
-    if any(not 0 < len(samples) <= FILTER for samples in state.samples.values()):
+    if any(not 0 < len(samples) <= SERF.filter for samples in state.samples.values()):
         yield "a latency filter has another length"

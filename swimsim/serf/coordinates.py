@@ -27,20 +27,34 @@ from swimsim.terms import SECOND, Micros, NodeId
 from swimsim.wire import serf
 from swimsim.wire.errors import WireError
 
-DIMENSIONS = 8
 MOST_ERROR = 1.5  # also where it begins
 ERROR_GAIN = 0.25  # CE
-FORCE_GAIN = 0.25  # CC
-WINDOW = 20  # adjustment samples
 LEAST_HEIGHT = 10e-6
-FILTER = 3  # latency samples of one node
-GRAVITY = 150.0
 ZERO = 1e-6
 LONGEST: Micros = 10 * SECOND  # no round trip takes longer
 
 Vector: TypeAlias = tuple[float, ...]
 
-ORIGIN = Coordinate((0.0,) * DIMENSIONS, MOST_ERROR, 0.0, LEAST_HEIGHT)
+
+class Space(Struct, frozen=True, gc=False):
+    """In what space nodes move, and how. The defaults are Serf's, and what agents must agree on."""
+
+    dimensions: int = 8
+    height: bool = True  # nodes stand above the space on their own links
+    gain: float = 0.25  # CC, what share of a spring's tension moves a node
+    window: int = 20  # adjustment samples; 0: no adjustment
+    filter: int = 3  # round trips of one node of which the median counts
+    gravity: float = 150.0  # seconds from the origin at which it pulls by one; 0: no pull
+
+    @property
+    def origin(self) -> Coordinate:
+        """Where everybody begins."""
+        height = LEAST_HEIGHT if self.height else 0.0
+        return Coordinate((0.0,) * self.dimensions, MOST_ERROR, 0.0, height)
+
+
+SERF = Space()
+ORIGIN = SERF.origin
 
 
 class Coordinates(Struct, frozen=True, gc=False):
@@ -48,7 +62,7 @@ class Coordinates(Struct, frozen=True, gc=False):
 
     rng: Rng
     mine: Coordinate = ORIGIN
-    window: Vector = (0.0,) * WINDOW  # adjustment samples, seconds
+    window: Vector = (0.0,) * SERF.window  # adjustment samples, seconds
     index: int = 0  # of the next one
     samples: Map[NodeId, Vector] = Map()  # the last round trips, seconds
     cache: Map[NodeId, Coordinate] = Map()
@@ -86,26 +100,33 @@ def forget(state: Coordinates, node: NodeId) -> Coordinates:
     return state
 
 
-def update(state: Coordinates, node: NodeId, other: Coordinate, rtt: float) -> Coordinates:
-    """Move after one measurement of ``rtt`` seconds; ``other`` must be sound."""
-    samples = (*state.samples.get(node, ()), rtt)[-FILTER:]
+def begin(rng_: Rng, space: Space) -> Coordinates:
+    """A node at the origin of any space."""
+    return Coordinates(rng_, space.origin, (0.0,) * space.window)
+
+
+def update(
+    state: Coordinates, node: NodeId, other: Coordinate, rtt: float, space: Space = SERF
+) -> Coordinates:
+    """Move after one measurement of ``rtt`` seconds; ``other`` must be sound, and of this space."""
+    samples = (*state.samples.get(node, ()), rtt)[-space.filter :]
     state = replace(state, samples=state.samples.set(node, samples))
     rtt = sorted(samples)[len(samples) // 2]
-    mine, rng_ = _spring(state.mine, other, rtt, state.rng)
-    window = (
-        *state.window[: state.index],
-        rtt - _raw(mine, other),
-        *state.window[state.index + 1 :],
-    )
-    total = 0.0
-    for sample in window:
-        total += sample
-    mine = replace(mine, adjustment=total / (2.0 * WINDOW))
-    far = distance(ORIGIN, mine) / GRAVITY
-    mine, rng_ = _force(mine, -1.0 * (far * far), ORIGIN, rng_)
-    state = replace(state, rng=rng_, window=window, index=(state.index + 1) % WINDOW)
+    mine, rng_ = _spring(state.mine, other, rtt, state.rng, space)
+    window, index = state.window, state.index
+    if window:
+        window = (*window[:index], rtt - _raw(mine, other), *window[index + 1 :])
+        total = 0.0
+        for sample in window:
+            total += sample
+        mine = replace(mine, adjustment=total / (2.0 * space.window))
+        index = (index + 1) % space.window
+    if space.gravity:
+        far = distance(space.origin, mine) / space.gravity
+        mine, rng_ = _force(mine, -1.0 * (far * far), space.origin, rng_, space)
+    state = replace(state, rng=rng_, window=window, index=index)
     if not _is_finite(mine):
-        return replace(state, mine=ORIGIN, resets=state.resets + 1)
+        return replace(state, mine=space.origin, resets=state.resets + 1)
     return replace(state, mine=mine)
 
 
@@ -118,7 +139,9 @@ def distance(one: Coordinate, other: Coordinate) -> float:
     return int(nanoseconds) / 1e9 if math.isfinite(nanoseconds) else seconds
 
 
-def _spring(mine: Coordinate, other: Coordinate, rtt: float, rng_: Rng) -> tuple[Coordinate, Rng]:
+def _spring(
+    mine: Coordinate, other: Coordinate, rtt: float, rng_: Rng, space: Space
+) -> tuple[Coordinate, Rng]:
     """Vivaldi's own step: how wrong was the estimate, and where to go."""
     estimate, rtt = distance(mine, other), max(rtt, ZERO)
     wrongness = abs(estimate - rtt) / rtt
@@ -126,17 +149,19 @@ def _spring(mine: Coordinate, other: Coordinate, rtt: float, rng_: Rng) -> tuple
     weight = mine.error / total
     error = ERROR_GAIN * weight * wrongness + mine.error * (1.0 - ERROR_GAIN * weight)
     mine = replace(mine, error=min(error, MOST_ERROR))
-    return _force(mine, FORCE_GAIN * weight * (rtt - estimate), other, rng_)
+    return _force(mine, space.gain * weight * (rtt - estimate), other, rng_, space)
 
 
-def _force(mine: Coordinate, force: float, other: Coordinate, rng_: Rng) -> tuple[Coordinate, Rng]:
+def _force(
+    mine: Coordinate, force: float, other: Coordinate, rng_: Rng, space: Space
+) -> tuple[Coordinate, Rng]:
     """Pushed away from ``other`` by so much; below zero is towards it."""
     unit, magnitude, rng_ = _unit(mine.vec, other.vec, rng_)
     vec = tuple(
         [place + direction * force for place, direction in zip(mine.vec, unit, strict=True)]
     )
     height = mine.height
-    if magnitude > ZERO:
+    if space.height and magnitude > ZERO:
         height = max((height + other.height) * force / magnitude + height, LEAST_HEIGHT)
     return replace(mine, vec=vec, height=height), rng_
 
@@ -148,13 +173,13 @@ def _unit(one: Vector, other: Vector, rng_: Rng) -> tuple[Vector, float, Rng]:
     if magnitude > ZERO:
         return _scaled(between, magnitude), magnitude, rng_
     anywhere: list[float] = []
-    for _ in range(DIMENSIONS):
+    for _ in one:
         bits, rng_ = rng.draw(rng_)
         anywhere.append((bits >> 11) / (1 << 53) - 0.5)
     length = _length(tuple(anywhere))
     if length > ZERO:
         return _scaled(tuple(anywhere), length), 0.0, rng_
-    return (1.0, *(0.0,) * (DIMENSIONS - 1)), 0.0, rng_
+    return (1.0, *(0.0,) * (len(one) - 1)), 0.0, rng_
 
 
 def _scaled(vector: Vector, length: float) -> Vector:
@@ -176,7 +201,7 @@ def _raw(one: Coordinate, other: Coordinate) -> float:
 
 def _flaw(other: Coordinate) -> str:
     """Why a coordinate cannot be reckoned with, or ""."""
-    if len(other.vec) != DIMENSIONS:
+    if len(other.vec) != SERF.dimensions:
         return "dimensions aren't compatible"
     return "" if _is_finite(other) else "coordinate is invalid"
 

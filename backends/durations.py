@@ -36,7 +36,7 @@ def duration(text: object) -> Micros:
         raise ValueError(expected)
     micros = round(sum(Fraction(count) * _UNITS[unit] for count, unit in _PART.findall(text)))
     if micros > _LONGEST:
-        raise ValueError(expected)
+        raise ValueError(f"expected a duration of at most {_LONGEST // HOUR}h, got {text!r}")
     return micros
 
 

@@ -176,7 +176,7 @@ def read(text: str) -> Layer:
     """What a file's text says; raises ``SerfConfigError``."""
     try:
         given = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise SerfConfigError(f"not JSON: {error}") from error
     if not isinstance(given, dict):
         raise SerfConfigError("expected a JSON object")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,15 @@ def refuse(message: str) -> NoReturn:
     """One line on stderr, and the exit status of bad input."""
     click.echo(f"swimsim: {message}", err=True)
     sys.exit(BAD_INPUT)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder for results that cannot be, before anything runs."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        refuse(f"{folder}: expected a folder, {there} is none")
+    if not os.access(there, os.W_OK):
+        refuse(f"{folder}: expected a folder that may be written to")
 
 
 def _progress() -> Progress:
@@ -68,8 +78,10 @@ def simulate(
         refuse(str(error))
     except OSError as error:
         refuse(f"{file}: {error.strerror}")
-    if out is not None and out.exists() and not out.is_dir():
-        refuse(f"{out}: expected a folder")
+    if out is not None:
+        check_folder(out)
+    if len(set(seeds)) < len(seeds):
+        refuse("--seed: expected each seed once")
     outcomes: list[Outcome] = []
     runs: list[tuple[int, Cluster]] = []
     with _progress() as bar:
@@ -80,7 +92,8 @@ def simulate(
             except ScenarioError as error:
                 refuse(f"{file}: {error}")
             outcomes.append(outcome)
-            runs.append((seed, cluster))
+            if out is not None:
+                runs.append((seed, cluster))
     if digest:
         for outcome in outcomes:
             click.echo(outcome.digest)
@@ -89,7 +102,11 @@ def simulate(
     else:
         _print_outcomes(plan, file, outcomes)
     if out is not None:
-        for path in _save_runs(plan, runs, outcomes, out):
+        try:
+            written = _save_runs(plan, runs, outcomes, out)
+        except OSError as error:
+            refuse(f"{error.filename or out}: {error.strerror or error}")
+        for path in written:
             click.echo(f"wrote {path}", err=as_json or digest)
 
 

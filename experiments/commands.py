@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from experiments import keep as keeping
 from experiments import page
 from experiments import report as reporting
-from experiments.cli import refuse
+from experiments.cli import check_folder, refuse
 from experiments.engines import EngineError, dask, local
 from experiments.experiment import REGISTRY, Cell, Experiment, Scale, Verdict, find, module_of
 from experiments.sources import code_version
@@ -98,8 +98,7 @@ def run_experiments(
     for name in names:
         _named(name)
     order = Order(scale=scale, out=out or Path("results") / scale, **options)
-    if order.out.exists() and not order.out.is_dir():
-        refuse(f"{order.out}: expected a folder")
+    check_folder(order.out)
     failed, verdicts = False, []
     try:
         for name in names:

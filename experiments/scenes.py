@@ -32,7 +32,11 @@ def membership(cluster: Cluster, faults: Sequence[Fault] = ()) -> Figure:
     sizes[~_running(cluster, grid)] = np.nan
     picture = Figure(figsize=(9, 5), layout="constrained")
     upper, lower = picture.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    least, median, most = np.nanquantile(sizes, [0, 0.5, 1], axis=0)
+    anybody = ~np.isnan(sizes).all(axis=0)
+    least, median, most = np.full((3, len(grid)), np.nan)
+    if anybody.any():
+        bands = np.nanquantile(sizes[:, anybody], [0, 0.5, 1], axis=0)
+        least[anybody], median[anybody], most[anybody] = bands
     upper.fill_between(
         grid, least, most, color=BLUE, alpha=0.2, linewidth=0, label="all running nodes"
     )

@@ -24,7 +24,7 @@ from backends.sim.faults import Fault
 from backends.sim.host import Host
 from backends.sim.memory import sweep, without_gc
 from backends.sim.network import Fabric, Network
-from backends.sim.roster import address_of, index_of, node_names, settled
+from backends.sim.roster import address_of, check_name, index_of, node_names, settled
 from backends.sim.streams import Streams
 from backends.sim.trace import Column, Fate, Trace
 from swimsim import invariants, node, rng
@@ -46,6 +46,8 @@ from swimsim.member import SUSPECT, Status
 from swimsim.members import Members
 from swimsim.messages import Message, packet_size
 from swimsim.terms import MS, SECOND, Address, Micros, NodeId
+
+LATELY = 4_096  # tables that are remembered, so that equal ones can be one object
 
 
 class Parcel(Struct, frozen=True):
@@ -94,6 +96,8 @@ class Cluster:
             raise ValueError("a cluster has at least one node")
         if len(set(names)) != len(names):
             raise ValueError("two nodes of a cluster have one name")
+        for name in names:
+            check_name(name)
         if len(meta) > META_LIMIT:
             raise ValueError(f"metadata has {len(meta)} bytes, expected at most {META_LIMIT}")
         if seeds < 0:
@@ -125,6 +129,7 @@ class Cluster:
         self.wire = wire
         self._leaving: set[tuple[int, int]] = set()  # host and life that end after a farewell
         self._changed = False  # some table may have changed since tables were last shared
+        self._lately: dict[tuple[int, int], Members] = {}  # tables by their digests
         self._world = Host(-1, NodeId("*"), Address(b"", 0), {})  # owner of the cluster's timers
         self.settled = len(names) if warm else 0  # hosts that began in a settled group
         self._bind()
@@ -189,7 +194,10 @@ class Cluster:
         before = host.node
         assert before is not None
         step = self._recorded.get(host.name, node.step) if self._recorded else node.step
-        host.node, effects = step(before, self.env.micros, input)
+        after, effects = step(before, self.env.micros, input)
+        if after.membership.members is not before.membership.members:
+            after = self._with_shared_table(after)
+        host.node = after
         self.steps += 1
         for inspector in self.inspectors:
             inspector.on_step(self.env.micros, host, before, input, effects)
@@ -252,8 +260,8 @@ class Cluster:
             return
         if host.process is not None:
             process.arrive(self, host, host.process, input)
-        else:
-            self.perform(host, self.advance(host, input))
+        elif effects := self.advance(host, input):
+            self.perform(host, effects)
 
     def _unpack(self, due: Due) -> None:
         """A packet arrives whose fate is recorded."""
@@ -273,8 +281,8 @@ class Cluster:
             return
         if host.process is not None:
             process.fire(self, host, host.process, due.what)
-        else:
-            self.perform(host, self.advance(host, due.what))
+        elif effects := self.advance(host, due.what):
+            self.perform(host, effects)
 
     def _work(self, due: Due) -> None:
         if due.host.life == due.life:
@@ -298,17 +306,26 @@ class Cluster:
             self._leaving.discard((host.index, host.life))
             self.kill(host.name)
 
+    def _with_shared_table(self, changed: node.Node) -> node.Node:
+        """The node, holding the table of another one that equals its own, if there was one lately.
+
+        Most nodes hear the same news after the same past, so most tables that are made exist
+        already (ARCHITECTURE.md, "Values"). A matter of memory, which no node can notice.
+        """
+        mine = changed.members
+        shared = self._lately.setdefault((mine.digest, mine.slots_digest), mine)
+        if len(self._lately) > LATELY:
+            self._lately.clear()
+        return changed if shared is mine else node.with_table(changed, shared)
+
     def _share_tables(self, due: Due) -> None:
-        """Let equal tables be one object again (ARCHITECTURE.md, "Values"); a matter of memory."""
+        """The same for all nodes, now and then: those that learned in other orders agree by now."""
         if self._changed:
             self._changed = False
-            canon: dict[tuple[int, int], Members] = {}
+            self._lately.clear()
             for host in self.hosts:
                 if host.node is not None:
-                    mine = host.node.members
-                    shared = canon.setdefault((mine.digest, mine.slots_digest), mine)
-                    if shared is not mine:
-                        host.node = node.with_table(host.node, shared)
+                    host.node = self._with_shared_table(host.node)
         self.env.later(SECOND, self._on_share, self._world, None)
 
     # --- what can be done to it ----------------------------------------------------------
@@ -380,6 +397,7 @@ class Cluster:
         """A new host; its process starts after ``delay`` and joins the seeds."""
         if NodeId(name) in self.by_name:
             raise ValueError(f"there is a host {name} already")
+        check_name(name)
         host = self._add_host(NodeId(name), attributes or {})
         self.fabric.names.append(host.name)
         self.env.later(delay, self._on_order, self._world, host.name)
@@ -552,7 +570,7 @@ class Cluster:
         twin.fault_random.setstate(self.fault_random.getstate())
         twin.settled, twin.wire = self.settled, self.wire
         twin.steps, twin.dropped, twin.check = self.steps, self.dropped, self.check
-        twin._leaving, twin._changed = set(self._leaving), self._changed
+        twin._leaving, twin._changed, twin._lately = set(self._leaving), self._changed, {}
         twin._world = self._world.copy()
         twin._bind()
         twin.streams.open, twin.streams.opened = dict(self.streams.open), self.streams.opened

@@ -12,6 +12,9 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from backends.sim.network import BOTH, Carried, Duration, Link
+from swimsim.terms import MINUTE, Micros
+
+MOST_DEATHS = MINUTE  # of a churn, each minute: one a microsecond
 
 
 class FaultError(ValueError):
@@ -32,9 +35,11 @@ class Hosts(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if self.random < 0 or not 0 <= self.share <= 1:
-            raise FaultError("hosts: expected random at least 0 and share from 0 to 1")
+            raise FaultError("expected random at least 0 and share from 0 to 1")
         if self.random and self.share:
-            raise FaultError("hosts: random and share exclude each other")
+            raise FaultError("random and share exclude each other")
+        if len(set(self.names)) < len(self.names):
+            raise FaultError("names: expected each of them once")
 
 
 def hosts(*names: str) -> Hosts:
@@ -50,6 +55,11 @@ class _Fault(Struct, frozen=True, tag_field="kind", forbid_unknown_fields=True, 
             value = getattr(self, name)
             if isinstance(value, (int, float)) and value < 0:
                 raise FaultError(f"{name} is {value}, expected at least 0")
+
+
+def _not_before(until: Micros, at: Micros) -> None:
+    if until < at:
+        raise FaultError(f"until is {until} us, before at")
 
 
 class Kill(_Fault, frozen=True, tag="kill"):
@@ -101,6 +111,11 @@ class Join(_Fault, frozen=True, tag="join"):
     attributes: dict[str, str] = {}
     every: Duration = 0  # between two of them
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.names:
+            raise FaultError("names is empty, expected at least one")
+
 
 class Flap(_Fault, frozen=True, tag="flap"):
     """Down and up again, over and over, until ``until``.
@@ -119,6 +134,7 @@ class Flap(_Fault, frozen=True, tag="flap"):
         super().__post_init__()
         if self.down + self.up == 0:
             raise FaultError("down and up are both 0, expected a cycle that takes time")
+        _not_before(self.until, self.at)
 
 
 class Partition(_Fault, frozen=True, tag="partition"):
@@ -133,6 +149,13 @@ class Partition(_Fault, frozen=True, tag="partition"):
     name: str = "partition"
     heal_after: Duration = 0  # 0: until a ``Heal``
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.groups:
+            raise FaultError("groups is empty, expected at least one")
+        if not self.hits:
+            raise FaultError("hits is empty, expected packets, streams or both")
+
 
 class Heal(_Fault, frozen=True, tag="heal"):
     """Lift the cuts of that name, or all of them."""
@@ -145,6 +168,11 @@ class Degrade(_Fault, frozen=True, tag="degrade"):
 
     links: tuple[Link, ...]
     duration: Duration
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.links:
+            raise FaultError("links is empty, expected at least one")
 
 
 class Churn(_Fault, frozen=True, tag="churn"):
@@ -159,8 +187,9 @@ class Churn(_Fault, frozen=True, tag="churn"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rate == 0:
-            raise FaultError("rate is 0, expected more")
+        if not 0 < self.rate <= MOST_DEATHS:
+            raise FaultError(f"rate is {self.rate}, expected more than 0, at most {MOST_DEATHS}")
+        _not_before(self.until, self.at)
 
 
 Fault: TypeAlias = (

@@ -32,20 +32,28 @@ class NetworkError(ValueError):
     """A network that cannot be; the text names the setting and what it needs."""
 
 
+WIDEST = 10  # sigma of a log-normal factor; with it one in a thousand is beyond 10**13
+
+
 def _spread(random: Random, sigma: float) -> float:
     """A log-normal factor with median 1."""
     uniform = random.random() or 0.5  # inv_cdf is not defined at 0
     return math.exp(NormalDist().inv_cdf(uniform) * sigma)
 
 
-def _probability(owner: str, name: str, value: float) -> None:
+def _probability(name: str, value: float) -> None:
     if not 0 <= value <= 1:
-        raise NetworkError(f"{owner}: {name} is {value}, expected 0 to 1")
+        raise NetworkError(f"{name} is {value}, expected 0 to 1")
 
 
-def _positive(owner: str, name: str, value: float) -> None:
+def _positive(name: str, value: float) -> None:
     if value < 0:
-        raise NetworkError(f"{owner}: {name} is {value}, expected at least 0")
+        raise NetworkError(f"{name} is {value}, expected at least 0")
+
+
+def _sigma(name: str, value: float) -> None:
+    if not 0 <= value <= WIDEST:
+        raise NetworkError(f"{name} is {value}, expected 0 to {WIDEST}")
 
 
 # --- latency -----------------------------------------------------------------------------
@@ -65,7 +73,7 @@ class Constant(Struct, frozen=True, tag="constant", tag_field="model", forbid_un
     delay: Duration = 1 * MS
 
     def __post_init__(self) -> None:
-        _positive("constant latency", "delay", self.delay)
+        _positive("delay", self.delay)
 
     def sample(self, random: Random, source: int, target: int) -> Micros:
         """The delay."""
@@ -79,9 +87,9 @@ class Uniform(Struct, frozen=True, tag="uniform", tag_field="model", forbid_unkn
     high: Duration
 
     def __post_init__(self) -> None:
-        _positive("uniform latency", "low", self.low)
+        _positive("low", self.low)
         if self.high < self.low:
-            raise NetworkError(f"uniform latency: high is {self.high} us, below low")
+            raise NetworkError(f"high is {self.high} us, below low")
 
     def sample(self, random: Random, source: int, target: int) -> Micros:
         """Uniform in ``[low, high]``."""
@@ -97,8 +105,8 @@ class Exponential(
     mean: Duration = 100 * US  # of the tail
 
     def __post_init__(self) -> None:
-        _positive("exponential latency", "floor", self.floor)
-        _positive("exponential latency", "mean", self.mean)
+        _positive("floor", self.floor)
+        _positive("mean", self.mean)
 
     def sample(self, random: Random, source: int, target: int) -> Micros:
         """``floor + Exp(mean)``."""
@@ -114,8 +122,8 @@ class LogNormal(
     sigma: float = 0.2
 
     def __post_init__(self) -> None:
-        _positive("lognormal latency", "median", self.median)
-        _positive("lognormal latency", "sigma", self.sigma)
+        _positive("median", self.median)
+        _sigma("sigma", self.sigma)
 
     def sample(self, random: Random, source: int, target: int) -> Micros:
         """``median * exp(N(0, sigma))``."""
@@ -139,7 +147,7 @@ class Matrix(Struct, frozen=True):
             raise NetworkError("latency matrix: expected as many columns as rows, at least one")
         if not self.places or not all(0 <= place < size for place in self.places):
             raise NetworkError(f"latency matrix: places must lie in 0 .. {size - 1}")
-        _positive("latency matrix", "jitter", self.jitter)
+        _sigma("jitter", self.jitter)
 
     def sample(self, random: Random, source: int, target: int) -> Micros:
         """The delay between the hosts' sites, times the jitter."""
@@ -165,7 +173,7 @@ class Bernoulli(
     hits: tuple[Carried, ...] = BOTH
 
     def __post_init__(self) -> None:
-        _probability("loss", "loss", self.loss)
+        _probability("loss", self.loss)
 
 
 class GilbertElliott(
@@ -186,9 +194,9 @@ class GilbertElliott(
     hits: tuple[Carried, ...] = BOTH
 
     def __post_init__(self) -> None:
-        _probability("bursty loss", "loss", self.loss)
+        _probability("loss", self.loss)
         if self.loss == 1 or self.burst <= 0:
-            raise NetworkError("bursty loss: expected a loss below 1 and a burst above zero")
+            raise NetworkError("expected a loss below 1 and a burst above zero")
 
 
 Loss: TypeAlias = Bernoulli | GilbertElliott
@@ -208,8 +216,8 @@ class Link(Struct, frozen=True, forbid_unknown_fields=True):
     hits: tuple[Carried, ...] = BOTH
 
     def __post_init__(self) -> None:
-        _probability("link", "loss", self.loss)
-        _positive("link", "delay", self.delay)
+        _probability("loss", self.loss)
+        _positive("delay", self.delay)
 
 
 class Network(Struct, frozen=True):
@@ -225,11 +233,11 @@ class Network(Struct, frozen=True):
     queue: int = 256 * 1024  # bytes that wait at a host whose bandwidth is used up; more is lost
 
     def __post_init__(self) -> None:
-        _probability("network", "duplicate", self.duplicate)
-        _probability("network", "reorder", self.reorder)
-        _positive("network", "reorder_delay", self.reorder_delay)
-        _positive("network", "bandwidth", self.bandwidth)
-        _positive("network", "queue", self.queue)
+        _probability("duplicate", self.duplicate)
+        _probability("reorder", self.reorder)
+        _positive("reorder_delay", self.reorder_delay)
+        _positive("bandwidth", self.bandwidth)
+        _positive("queue", self.queue)
 
 
 # --- cuts --------------------------------------------------------------------------------

@@ -9,15 +9,24 @@ from swimsim.members import Members, build
 from swimsim.terms import Address, NodeId
 
 PORT = 7946
+MOST_NODES = 1_000_000  # of a cluster that is given by their number; they take some 6 GB
+LONGEST_NAME = 128  # bytes, Serf's bound
 _FIRST = 10 << 24 | 1  # the first host is 10.0.0.1
 
 
 def node_names(count: int) -> tuple[NodeId, ...]:
     """The names of the nodes of a cluster that is given by their number."""
-    if count < 1:
-        raise ValueError(f"a cluster of {count} nodes, expected at least 1")
+    if not 1 <= count <= MOST_NODES:
+        raise ValueError(f"a cluster of {count} nodes, expected 1 to {MOST_NODES}")
     width = len(str(count - 1))
     return tuple(NodeId(f"node-{index:0{width}}") for index in range(count))
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError for what no node can be called."""
+    if name == "*" or not 0 < len(name.encode("utf-8", "surrogateescape")) <= LONGEST_NAME:
+        short = name if len(name) <= LONGEST_NAME else f"{name[:20]}..."
+        raise ValueError(f"expected a name of 1 to {LONGEST_NAME} bytes, not '*', got {short!r}")
 
 
 def address_of(index: int) -> Address:

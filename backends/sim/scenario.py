@@ -25,7 +25,7 @@ from backends.serf_config import SerfConfigError
 from backends.sim import topology
 from backends.sim.checks import Deaths, FalsePositives
 from backends.sim.cluster import Cluster
-from backends.sim.faults import Fault, FaultError, Flap, Hosts, Join, Leave, Partition
+from backends.sim.faults import Fault, FaultError, Flap, Heal, Hosts, Join, Leave, Partition
 from backends.sim.matrices import stand_in
 from backends.sim.network import (
     Constant,
@@ -34,17 +34,21 @@ from backends.sim.network import (
     Latency,
     Link,
     LogNormal,
+    Matrix,
     Network,
     NetworkError,
     Uniform,
 )
-from backends.sim.roster import node_names
+from backends.sim.roster import MOST_NODES, check_name, node_names
 from backends.sim.serf_config import SerfSettings, parse
 from backends.sim.tables import TableError, convert, plain
 from backends.sim.trace import Column
 from swimsim.config import PROFILES, Config, ConfigError
 from swimsim.inputs import META_LIMIT
 from swimsim.terms import MS, SECOND, Micros
+
+MOST_ZONES = 256  # all are joined to all
+MOST_SITES = 1024  # whose latencies are a matrix
 
 
 class ScenarioError(ValueError):
@@ -361,33 +365,43 @@ def _network(table: NetworkTable) -> Network:
             given["latency"] = _latency(given["latency"])
         return Network(**given)
     except NetworkError as error:
-        raise ScenarioError(f"network: {error}") from error
-    except OSError as error:
-        what = error.strerror or error
-        raise ScenarioError(f"network.latency.file: {table.latency.file}: {what}") from error
+        raise ScenarioError(f"network.{error}") from error
 
 
 def _latency(given: AnyLatency) -> Latency:
     match given:
-        case MatrixFile(file, jitter, unit):
-            return topology.read_matrix(Path(file), jitter=jitter, unit=unit)
-        case GraphFile(file, jitter):
-            try:
-                graph = nx.read_graphml(file)
-            except (nx.NetworkXError, SyntaxError) as error:
-                raise NetworkError(f"latency.file: {file}: {error}") from error
-            return topology.graph_latency(graph, jitter=jitter)
-        case Zones(count, within, between, jitter):
-            if count < 1:
-                raise NetworkError(f"latency.zones is {count}, expected at least 1")
-            graph = topology.zones(count, within_ms=within / MS, between_ms=between / MS)
-            return topology.graph_latency(graph, jitter=jitter)
         case Rack(port, jitter):  # any two are two cables apart, however many there are
             return LogNormal(2 * port, jitter)
-        case Regions(sites, seed, jitter):
-            return topology.rtt_latency(stand_in(sites, seed)[1], jitter=jitter)
+        case MatrixFile() | GraphFile() | Zones() | Regions():
+            matrix = _matrix(given)
         case _:
             return given
+    try:
+        return msgspec.structs.replace(matrix, jitter=given.jitter)
+    except NetworkError as error:
+        raise NetworkError(f"latency: {error}") from error
+
+
+def _matrix(given: MatrixFile | GraphFile | Zones | Regions) -> Matrix:
+    match given:
+        case Zones(count, within, between):
+            if not 1 <= count <= MOST_ZONES:
+                raise NetworkError(f"latency.zones is {count}, expected 1 to {MOST_ZONES}")
+            graph = topology.zones(count, within_ms=within / MS, between_ms=between / MS)
+            return topology.graph_latency(graph)
+        case Regions(sites, seed):
+            if not 1 <= sites <= MOST_SITES:
+                raise NetworkError(f"latency.sites is {sites}, expected 1 to {MOST_SITES}")
+            return topology.rtt_latency(stand_in(sites, seed)[1])
+    try:
+        if isinstance(given, MatrixFile):
+            return topology.read_matrix(Path(given.file), unit=given.unit)
+        return topology.graph_latency(nx.read_graphml(given.file))
+    except OSError as error:
+        raise NetworkError(f"latency.file: {given.file}: {error.strerror or error}") from error
+    except (nx.NetworkXError, SyntaxError, NetworkError) as error:
+        named = "" if str(error).startswith(given.file) else f"{given.file}: "
+        raise NetworkError(f"latency.file: {named}{error}") from error
 
 
 def _patient(fault: Fault, timeout: Micros) -> Fault:
@@ -403,13 +417,14 @@ def _patient(fault: Fault, timeout: Micros) -> Fault:
 def _check(scenario: Scenario) -> None:
     """Raise ``ScenarioError`` for what the types cannot say."""
     table = scenario.cluster
-    if not scenario.seeds:
-        raise ScenarioError("seeds: expected at least one")
+    if not scenario.seeds or len(set(scenario.seeds)) < len(scenario.seeds):
+        raise ScenarioError("seeds: expected at least one, and each of them once")
     if scenario.until <= 0:
         raise ScenarioError("until: expected more than zero")
-    if isinstance(table.nodes, int) and table.nodes < 1:
-        raise ScenarioError(f"cluster.nodes: expected at least 1, got {table.nodes}")
+    if isinstance(table.nodes, int) and not 1 <= table.nodes <= MOST_NODES:
+        raise ScenarioError(f"cluster.nodes: expected 1 to {MOST_NODES}, got {table.nodes}")
     names = list(node_names(table.nodes) if isinstance(table.nodes, int) else table.nodes)
+    _check_names("cluster.nodes", names)
     if not names or len(set(names)) != len(names):
         raise ScenarioError("cluster.nodes: expected names, each of them once")
     if table.seeds < 1:
@@ -427,16 +442,28 @@ def _check(scenario: Scenario) -> None:
         () if scenario.network.links is UNSET else scenario.network.links,
         {*hosts, *joined},
     )
+    cuts = {fault.name for fault in scenario.faults if isinstance(fault, Partition)}
     timed = sorted(enumerate(scenario.faults), key=lambda numbered: numbered[1].at)
     for number, fault in timed:
         where = f"faults[{number}]"
         if fault.at > scenario.until:
             raise ScenarioError(f"{where}.at: {in_words(fault.at)} is after the end of the run")
+        if isinstance(fault, Heal) and fault.name is not None and fault.name not in cuts:
+            raise ScenarioError(f"{where}.name: no partition is called {fault.name!r}")
         _check_fault(where, fault, hosts)
+
+
+def _check_names(where: str, names: Iterable[str]) -> None:
+    for name in names:
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise ScenarioError(f"{where}: {error}") from error
 
 
 def _check_fault(where: str, fault: Fault, hosts: dict[str, dict[str, str]]) -> None:
     if isinstance(fault, Join):
+        _check_names(f"{where}.names", fault.names)
         for name in fault.names:
             if name in hosts:
                 raise ScenarioError(f"{where}.names: {name!r} is there already")
@@ -444,8 +471,6 @@ def _check_fault(where: str, fault: Fault, hosts: dict[str, dict[str, str]]) -> 
     elif isinstance(fault, Partition):
         groups = fault.groups
         meant = [_meant(f"{where}.groups[{i}]", g, hosts) for i, g in enumerate(groups)]
-        if not groups:
-            raise ScenarioError(f"{where}.groups: expected at least one group")
         for (i, one), (j, other) in combinations(enumerate(meant), 2):
             if both := sorted(one & other):
                 overlap = f"groups {i} and {j} overlap, {both[0]!r} is in both"
@@ -467,6 +492,8 @@ def _meant(where: str, wanted: Hosts, hosts: dict[str, dict[str, str]]) -> set[s
     for name in wanted.names:
         if name not in hosts:
             raise ScenarioError(f"{where}.names: no node is called {name!r}")
+    if not (wanted.names or wanted.where or wanted.random or wanted.share):
+        raise ScenarioError(f"{where}: expected names, where, random or share (1.0 is all nodes)")
     chosen = set(wanted.names or hosts)
     for key, value in wanted.where.items():
         chosen = {name for name in chosen if hosts[name].get(key) == value}

@@ -206,10 +206,12 @@ def _heard_of_myself(state: Membership, news: Alive) -> Step:
 
 
 def _suspect(state: Membership, now: Micros, news: Suspect, config: Config) -> Step:
+    running = state.suspicions.get(news.node)
+    if running is not None and not suspicion.is_news(running, news.source):
+        return state, ()  # the usual case: this accuser has been heard
     known = state.members.get(news.node)
     if known is None or news.incarnation < known.incarnation:
         return state, ()
-    running = state.suspicions.get(news.node)
     if running is not None:
         return _confirm(state, now, news, running)
     if not outranks(SUSPECT, news.incarnation, known):
@@ -232,8 +234,6 @@ def _suspect(state: Membership, now: Micros, news: Suspect, config: Config) -> S
 def _confirm(state: Membership, now: Micros, news: Suspect, running: Suspicion) -> Step:
     """One more accuser; the record's incarnation stays (spec P21)."""
     confirmed = suspicion.confirm(running, news.source)
-    if confirmed is running:
-        return state, ()
     state = replace(state, suspicions=state.suspicions.set(news.node, confirmed))
     wait = max(0, confirmed.deadline - now)
     return state, (

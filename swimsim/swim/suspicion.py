@@ -60,11 +60,16 @@ def begin(now: Micros, accuser: NodeId, n: int, config: Config) -> Suspicion:
     return Suspicion(now, now + most, least, most, wanted, (accuser,))
 
 
+def is_news(suspicion: Suspicion, accuser: NodeId) -> bool:
+    """Whether a word of ``accuser`` would confirm it: somebody else's, and still wanted."""
+    return len(suspicion.accusers) <= suspicion.wanted and accuser not in suspicion.accusers
+
+
 def confirm(suspicion: Suspicion, accuser: NodeId) -> Suspicion:
     """The same suspicion with one more accuser, or the very object if that is no news."""
-    confirmed = len(suspicion.accusers)  # this one included, the first accuser not
-    if confirmed > suspicion.wanted or accuser in suspicion.accusers:
+    if not is_news(suspicion, accuser):
         return suspicion
+    confirmed = len(suspicion.accusers)  # this one included, the first accuser not
     share = math.log(confirmed + 1) / math.log(suspicion.wanted + 1)
     wait = suspicion.most - (suspicion.most - suspicion.least) * share
     wait = max(suspicion.least, math.floor(wait / MS) * MS)

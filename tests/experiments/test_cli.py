@@ -113,6 +113,29 @@ def test_a_missing_file_is_one_line_and_status_2(tmp_path: Path) -> None:
     assert done.stderr == f"swimsim: {tmp_path / 'none.toml'}: No such file or directory\n"
 
 
+def test_a_folder_that_cannot_be_is_refused_before_anything_runs(scenario: Path) -> None:
+    done = swimsim("simulate", scenario, "--out", scenario / "results")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert (
+        done.stderr == f"swimsim: {scenario / 'results'}: expected a folder, {scenario} is none\n"
+    )
+
+
+def test_a_seed_that_is_given_twice_is_refused(scenario: Path) -> None:
+    done = swimsim("simulate", scenario, "--seed", 1, "--seed", 1)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "swimsim: --seed: expected each seed once\n"
+
+
+def test_a_run_that_ends_with_nobody_is_drawn_without_complaint(tmp_path: Path) -> None:
+    path = tmp_path / "end.toml"
+    path.write_text(SCENARIO.replace('names = ["node-5"]', "share = 1.0"))
+    done = swimsim("simulate", path, "--seed", 1, "--out", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out" / "views-1.png").is_file()
+
+
 def test_an_unknown_command_or_experiment_is_status_2() -> None:
     assert swimsim("dance").returncode == 2
     done = swimsim("experiment", "run", "alchemy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -36,7 +37,7 @@ EVERY: dict[str, Fault] = {
     "slow": Slow(at=6, hosts=Hosts(share=0.5), duration=7, service=8),
     "leave": Leave(at=9, hosts=Hosts(where={"zone": "a"}), timeout=10),
     "join": Join(at=11, names=("b", "c"), attributes={"zone": "a"}, every=12),
-    "flap": Flap(at=13, hosts=Hosts(random=2), down=14, up=15, until=16, how="cut"),
+    "flap": Flap(at=13, hosts=Hosts(random=2), down=14, up=15, until=160, how="cut"),
     "partition": Partition(
         at=17,
         groups=(ONE, hosts("b", "c")),
@@ -47,7 +48,7 @@ EVERY: dict[str, Fault] = {
     ),
     "heal": Heal(at=19, name="p"),
     "degrade": Degrade(at=20, links=(Link("a", "b", 0.5, 21),), duration=22),
-    "churn": Churn(at=23, rate=24.5, downtime=25, until=26),
+    "churn": Churn(at=23, rate=24.5, downtime=25, until=260),
 }
 
 
@@ -127,25 +128,55 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "churn of nobody": (
         lambda: Churn(at=0, rate=0, downtime=1, until=1),
-        "rate is 0, expected more",
+        "rate is 0, expected more than 0, at most 60000000",
     ),
     "a flap that takes no time": (
         lambda: Flap(at=0, hosts=ONE, down=0, up=0, until=1),
         "down and up are both 0, expected a cycle that takes time",
     ),
+    "a churn at no rate": (
+        lambda: Churn(at=0, rate=math.nan, downtime=1, until=1),
+        "rate is nan, expected more than 0, at most 60000000",
+    ),
+    "a churn at any rate": (
+        lambda: Churn(at=0, rate=math.inf, downtime=1, until=1),
+        "rate is inf, expected more than 0, at most 60000000",
+    ),
+    "a churn that is over": (
+        lambda: Churn(at=2, rate=1, downtime=1, until=1),
+        "until is 1 us, before at",
+    ),
+    "a flap that is over": (
+        lambda: Flap(at=2, hosts=ONE, down=1, up=1, until=1),
+        "until is 1 us, before at",
+    ),
+    "a join of nobody": (lambda: Join(at=0, names=()), "names is empty, expected at least one"),
+    "a partition of nobody": (
+        lambda: Partition(at=0, groups=()),
+        "groups is empty, expected at least one",
+    ),
+    "a partition of nothing": (
+        lambda: Partition(at=0, groups=(ONE,), hits=()),
+        "hits is empty, expected packets, streams or both",
+    ),
+    "a degradation of nothing": (
+        lambda: Degrade(at=0, links=(), duration=1),
+        "links is empty, expected at least one",
+    ),
+    "somebody twice": (lambda: Hosts(names=("a", "a")), "names: expected each of them once"),
     "random hosts": (
         lambda: Hosts(random=-1),
-        "hosts: expected random at least 0 and share from 0 to 1",
+        "expected random at least 0 and share from 0 to 1",
     ),
     "share below": (
         lambda: Hosts(share=-0.1),
-        "hosts: expected random at least 0 and share from 0 to 1",
+        "expected random at least 0 and share from 0 to 1",
     ),
     "share above": (
         lambda: Hosts(share=1.1),
-        "hosts: expected random at least 0 and share from 0 to 1",
+        "expected random at least 0 and share from 0 to 1",
     ),
-    "both": (lambda: Hosts(random=1, share=0.1), "hosts: random and share exclude each other"),
+    "both": (lambda: Hosts(random=1, share=0.1), "random and share exclude each other"),
 }
 
 

@@ -714,21 +714,30 @@ def test_every_purpose_has_a_stream_of_its_own(seed: int) -> None:
 # --- what cannot be ------------------------------------------------------------------------------
 
 BAD: dict[str, tuple[Callable[[], Any], str]] = {
-    "constant": (lambda: Constant(-1), "constant latency: delay is -1, expected at least 0"),
-    "uniform": (lambda: Uniform(-1, 3), "uniform latency: low is -1, expected at least 0"),
-    "uniform, order": (lambda: Uniform(3, 2), "uniform latency: high is 2 us, below low"),
+    "constant": (lambda: Constant(-1), "delay is -1, expected at least 0"),
+    "uniform": (lambda: Uniform(-1, 3), "low is -1, expected at least 0"),
+    "uniform, order": (lambda: Uniform(3, 2), "high is 2 us, below low"),
     "exponential": (
         lambda: Exponential(-1, 1),
-        "exponential latency: floor is -1, expected at least 0",
+        "floor is -1, expected at least 0",
     ),
     "exponential, tail": (
         lambda: Exponential(1, -1),
-        "exponential latency: mean is -1, expected at least 0",
+        "mean is -1, expected at least 0",
     ),
-    "log-normal": (lambda: LogNormal(-1), "lognormal latency: median is -1, expected at least 0"),
+    "log-normal": (lambda: LogNormal(-1), "median is -1, expected at least 0"),
     "log-normal, spread": (
         lambda: LogNormal(1, -0.5),
-        "lognormal latency: sigma is -0.5, expected at least 0",
+        "sigma is -0.5, expected 0 to 10",
+    ),
+    "log-normal, no number": (
+        lambda: LogNormal(1, math.nan),
+        "sigma is nan, expected 0 to 10",
+    ),
+    "log-normal, too wide": (lambda: LogNormal(1, math.inf), "sigma is inf, expected 0 to 10"),
+    "matrix, jitter that is no number": (
+        lambda: Matrix(((1,),), (0,), math.nan),
+        "jitter is nan, expected 0 to 10",
     ),
     "matrix, empty": (
         lambda: Matrix((), ()),
@@ -750,30 +759,30 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "matrix, jitter": (
         lambda: Matrix(((1,),), (0,), -1.0),
-        "latency matrix: jitter is -1.0, expected at least 0",
+        "jitter is -1.0, expected 0 to 10",
     ),
-    "loss above one": (lambda: Bernoulli(1.5), "loss: loss is 1.5, expected 0 to 1"),
-    "loss below zero": (lambda: Bernoulli(-0.1), "loss: loss is -0.1, expected 0 to 1"),
-    "loss that is no number": (lambda: Bernoulli(math.nan), "loss: loss is nan, expected 0 to 1"),
-    "bursty loss": (lambda: GilbertElliott(2.0), "bursty loss: loss is 2.0, expected 0 to 1"),
+    "loss above one": (lambda: Bernoulli(1.5), "loss is 1.5, expected 0 to 1"),
+    "loss below zero": (lambda: Bernoulli(-0.1), "loss is -0.1, expected 0 to 1"),
+    "loss that is no number": (lambda: Bernoulli(math.nan), "loss is nan, expected 0 to 1"),
+    "bursty loss": (lambda: GilbertElliott(2.0), "loss is 2.0, expected 0 to 1"),
     "bursts without end": (
         lambda: GilbertElliott(1.0),
-        "bursty loss: expected a loss below 1 and a burst above zero",
+        "expected a loss below 1 and a burst above zero",
     ),
     "bursts of no length": (
         lambda: GilbertElliott(0.1, 0),
-        "bursty loss: expected a loss below 1 and a burst above zero",
+        "expected a loss below 1 and a burst above zero",
     ),
-    "link, loss": (lambda: Link(loss=1.1), "link: loss is 1.1, expected 0 to 1"),
-    "link, delay": (lambda: Link(delay=-1), "link: delay is -1, expected at least 0"),
-    "duplicate": (lambda: Network(duplicate=-1), "network: duplicate is -1, expected 0 to 1"),
-    "reorder": (lambda: Network(reorder=7), "network: reorder is 7, expected 0 to 1"),
+    "link, loss": (lambda: Link(loss=1.1), "loss is 1.1, expected 0 to 1"),
+    "link, delay": (lambda: Link(delay=-1), "delay is -1, expected at least 0"),
+    "duplicate": (lambda: Network(duplicate=-1), "duplicate is -1, expected 0 to 1"),
+    "reorder": (lambda: Network(reorder=7), "reorder is 7, expected 0 to 1"),
     "reorder delay": (
         lambda: Network(reorder_delay=-1),
-        "network: reorder_delay is -1, expected at least 0",
+        "reorder_delay is -1, expected at least 0",
     ),
-    "bandwidth": (lambda: Network(bandwidth=-1), "network: bandwidth is -1, expected at least 0"),
-    "queue": (lambda: Network(queue=-1), "network: queue is -1, expected at least 0"),
+    "bandwidth": (lambda: Network(bandwidth=-1), "bandwidth is -1, expected at least 0"),
+    "queue": (lambda: Network(queue=-1), "queue is -1, expected at least 0"),
 }
 
 

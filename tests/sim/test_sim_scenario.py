@@ -235,7 +235,7 @@ ERRORS: dict[str, tuple[str, str]] = {  # what follows the head; the line
     # the scenario
     "unknown key": ("untill = 3", 'untill: unknown key, did you mean "until"?'),
     "unknown table": ("[clusters]\nnodes = 3", 'clusters: unknown key, did you mean "cluster"?'),
-    "seeds, none": ("seeds = []", "seeds: expected at least one"),
+    "seeds, none": ("seeds = []", "seeds: expected at least one, and each of them once"),
     "seeds, a text": ('seeds = [1, "x"]', "seeds[1]: expected a whole number, got 'x'"),
     "seeds, no list": ("seeds = 3", "seeds: expected a list, got 3"),
     "stop": (
@@ -254,8 +254,16 @@ ERRORS: dict[str, tuple[str, str]] = {  # what follows the head; the line
         "cluster.xyzzy: unknown key, expected one of "
         "nodes, start, seeds, join_every, attributes, wire, metadata",
     ),
-    "nodes, none": ("[cluster]\nnodes = 0", "cluster.nodes: expected at least 1, got 0"),
-    "nodes, fewer": ("[cluster]\nnodes = -3", "cluster.nodes: expected at least 1, got -3"),
+    "nodes, none": ("[cluster]\nnodes = 0", "cluster.nodes: expected 1 to 1000000, got 0"),
+    "nodes, too many": (
+        "[cluster]\nnodes = 100000000000",
+        "cluster.nodes: expected 1 to 1000000, got 100000000000",
+    ),
+    "nodes, everybody": (
+        '[cluster]\nnodes = ["a", "*"]',
+        "cluster.nodes: expected a name of 1 to 128 bytes, not '*', got '*'",
+    ),
+    "nodes, fewer": ("[cluster]\nnodes = -3", "cluster.nodes: expected 1 to 1000000, got -3"),
     "nodes, a text": (
         '[cluster]\nnodes = "many"',
         "cluster.nodes: expected a whole number or a list, got 'many'",
@@ -369,7 +377,7 @@ ERRORS: dict[str, tuple[str, str]] = {  # what follows the head; the line
     ),
     "latency, order": (
         '[network]\nlatency = { model = "uniform", low = "3ms", high = "1ms" }',
-        "network.latency: uniform latency: high is 1000 us, below low",
+        "network.latency: high is 1000 us, below low",
     ),
     "latency, unit": (
         '[network]\nlatency = { model = "constant", delay = 3 }',
@@ -377,16 +385,16 @@ ERRORS: dict[str, tuple[str, str]] = {  # what follows the head; the line
     ),
     "regions": (
         '[network]\nlatency = { model = "regions", sites = 0 }',
-        "network: regions: sites is 0, expected at least 1",
+        "network.latency.sites is 0, expected 1 to 1024",
     ),
     "zones": (
         '[network]\nlatency = { model = "zones", zones = 0 }',
-        "network: latency.zones is 0, expected at least 1",
+        "network.latency.zones is 0, expected 1 to 256",
     ),
     "loss, a number": ("[network]\nloss = 0.5", "network.loss: expected a table, got 0.5"),
     "loss, above one": (
         '[network]\nloss = { model = "bernoulli", loss = 1.5 }',
-        "network.loss: loss: loss is 1.5, expected 0 to 1",
+        "network.loss: loss is 1.5, expected 0 to 1",
     ),
     "loss, missing": ('[network]\nloss = { model = "bernoulli" }', "network.loss.loss: missing"),
     "loss, model": (
@@ -395,25 +403,57 @@ ERRORS: dict[str, tuple[str, str]] = {  # what follows the head; the line
     ),
     "loss, for ever": (
         '[network]\nloss = { model = "gilbert_elliott", loss = 1.0 }',
-        "network.loss: bursty loss: expected a loss below 1 and a burst above zero",
+        "network.loss: expected a loss below 1 and a burst above zero",
     ),
     "duplicate": (
         "[network]\nduplicate = 2",
-        "network: network: duplicate is 2.0, expected 0 to 1",
+        "network.duplicate is 2.0, expected 0 to 1",
     ),
     "bandwidth": (
         "[network]\nbandwidth = -2",
-        "network: network: bandwidth is -2, expected at least 0",
+        "network.bandwidth is -2, expected at least 0",
     ),
     "link, loss": (
         "[[network.links]]\nloss = 2.0",
-        "network.links[0]: link: loss is 2.0, expected 0 to 1",
+        "network.links[0]: loss is 2.0, expected 0 to 1",
+    ),
+    "jitter": (
+        '[network]\nlatency = { model = "zones", jitter = nan }',
+        "network.latency: jitter is nan, expected 0 to 10",
+    ),
+    "sigma": (
+        '[network]\nlatency = { model = "lognormal", median = "1ms", sigma = inf }',
+        "network.latency: sigma is inf, expected 0 to 10",
+    ),
+    "zones, too many": (
+        '[network]\nlatency = { model = "zones", zones = 100000 }',
+        "network.latency.zones is 100000, expected 1 to 256",
     ),
     "link, nobody": (
         '[[network.links]]\n[[network.links]]\ntarget = "ghost"',
         "network.links[1]: no node is called 'ghost'",
     ),
     # faults
+    "fault, nobody": (
+        '[[faults]]\nkind = "kill"\nat = "1s"\nhosts = { names = [] }',
+        "faults[0].hosts: expected names, where, random or share (1.0 is all nodes)",
+    ),
+    "fault, somebody twice": (
+        kill('{ names = ["node-01", "node-01"] }'),
+        "faults[0].hosts: names: expected each of them once",
+    ),
+    "heal, of no partition": (
+        '[[faults]]\nkind = "heal"\nat = "1s"\nname = "east"',
+        "faults[0].name: no partition is called 'east'",
+    ),
+    "join, no name": (
+        '[[faults]]\nkind = "join"\nat = "1s"\nnames = [""]',
+        "faults[0].names: expected a name of 1 to 128 bytes, not '*', got ''",
+    ),
+    "churn, endless": (
+        '[[faults]]\nkind = "churn"\nat = "1s"\nrate = inf\ndowntime = "1s"\nuntil = "2s"',
+        "faults[0]: rate is inf, expected more than 0, at most 60000000",
+    ),
     "faults": ("faults = 3", "faults: expected a list, got 3"),
     "fault, a number": ("faults = [3]", "faults[0]: expected a table, got 3"),
     "fault, no kind": ('[[faults]]\nat = "1s"', "faults[0].kind: missing"),
@@ -459,11 +499,11 @@ ERRORS: dict[str, tuple[str, str]] = {  # what follows the head; the line
     ),
     "hosts, share": (
         kill("{ share = 1.5 }"),
-        "faults[0].hosts: hosts: expected random at least 0 and share from 0 to 1",
+        "faults[0].hosts: expected random at least 0 and share from 0 to 1",
     ),
     "hosts, both": (
         kill("{ share = 0.5, random = 1 }"),
-        "faults[0].hosts: hosts: random and share exclude each other",
+        "faults[0].hosts: random and share exclude each other",
     ),
     "hosts, attribute": (
         kill('{ where = { zone = "a" } }'),
@@ -471,7 +511,7 @@ ERRORS: dict[str, tuple[str, str]] = {  # what follows the head; the line
     ),
     "partition, no groups": (
         '[[faults]]\nkind = "partition"\nat = "1s"\ngroups = []',
-        "faults[0].groups: expected at least one group",
+        "faults[0]: groups is empty, expected at least one",
     ),
     "partition, overlap": (
         '[[faults]]\nkind = "partition"\nat = "1s"\ngroups = [{ names = ["node-01", "node-02"] }, '
@@ -479,7 +519,8 @@ ERRORS: dict[str, tuple[str, str]] = {  # what follows the head; the line
         "faults[0].groups: groups 0 and 2 overlap, 'node-02' is in both",
     ),
     "partition, unknown host": (
-        '[[faults]]\nkind = "partition"\nat = "1s"\ngroups = [{}, { names = ["ghost"] }]',
+        '[[faults]]\nkind = "partition"\nat = "1s"\n'
+        'groups = [{ share = 0.1 }, { names = ["ghost"] }]',
         "faults[0].groups[1].names: no node is called 'ghost'",
     ),
     "partition, what it hits": (
@@ -504,11 +545,11 @@ ERRORS: dict[str, tuple[str, str]] = {  # what follows the head; the line
     ),
     "degrade, loss": (
         '[[faults]]\nkind = "degrade"\nat = "1s"\nduration = "1s"\nlinks = [{ loss = 7.0 }]',
-        "faults[0].links[0]: link: loss is 7.0, expected 0 to 1",
+        "faults[0].links[0]: loss is 7.0, expected 0 to 1",
     ),
     "churn of nobody": (
         '[[faults]]\nkind = "churn"\nat = "1s"\nrate = 0\ndowntime = "1s"\nuntil = "3s"',
-        "faults[0]: rate is 0, expected more",
+        "faults[0]: rate is 0.0, expected more than 0, at most 60000000",
     ),
     "flap without time": (
         '[[faults]]\nkind = "flap"\nat = "1s"\nhosts = {}\ndown = "0s"\nup = "0s"\nuntil = "3s"',
@@ -584,7 +625,7 @@ FILES: dict[str, tuple[str, dict[str, str | bytes], str]] = {
     "matrix that is not square": (
         '[network]\nlatency = { model = "matrix", file = "rtt.txt" }',
         {"rtt.txt": "0 1 2\n1 0 2\n"},
-        "network: {}/rtt.txt: expected 3 rows, as many as columns, got 2",
+        "network.latency.file: {}/rtt.txt: expected 3 rows, as many as columns, got 2",
     ),
     "missing graph": (
         '[network]\nlatency = { model = "graph", file = "net.graphml" }',
@@ -594,7 +635,7 @@ FILES: dict[str, tuple[str, dict[str, str | bytes], str]] = {
     "graph that is no XML": (
         '[network]\nlatency = { model = "graph", file = "net.graphml" }',
         {"net.graphml": "hello"},
-        "network: latency.file: {}/net.graphml: syntax error: line 1, column 0",
+        "network.latency.file: {}/net.graphml: syntax error: line 1, column 0",
     ),
     "graph without latencies": (
         '[network]\nlatency = { model = "graph", file = "net.graphml" }',
@@ -603,7 +644,8 @@ FILES: dict[str, tuple[str, dict[str, str | bytes], str]] = {
             'edgedefault="undirected"><node id="a"/><node id="b"/>'
             '<edge source="a" target="b"/></graph></graphml>'
         },
-        "network: edge a - b: latency_ms is None, expected milliseconds",
+        "network.latency.file: {}/net.graphml: "
+        "edge a - b: latency_ms is None, expected milliseconds",
     ),
 }
 
@@ -925,7 +967,7 @@ def test_a_cold_start_does_not_spoil_the_rate(until: int) -> None:
 
 
 def test_a_run_in_which_nobody_runs_has_no_rate() -> None:
-    everybody = '[[faults]]\nkind = "kill"\nat = "0s"\nhosts = {}\n'
+    everybody = '[[faults]]\nkind = "kill"\nat = "0s"\nhosts = { share = 1.0 }\n'
     outcome, _ = read(HEAD + "[cluster]\nnodes = 3\n" + everybody).run(1)
     assert outcome.nodes == 0
     assert outcome.packets_per_node_s in (None, 0.0)

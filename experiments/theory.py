@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 from scipy.optimize import brentq
 
 
@@ -221,3 +222,18 @@ def update_rate(n: int, size: int, f: int, interval: float, packet: int, mult: i
 def least_load(n: int, detection: float, mistakes: float, p: float) -> float:
     """F17: Gupta's lower bound on messages in a unit of time, of the whole group."""
     return n * math.log(mistakes) / (math.log(p) * detection)
+
+
+# --- loss in bursts, and suspicion by degrees --------------------------------------------------
+
+
+def gilbert_elliott(loss: float, burst: float) -> tuple[float, float]:
+    """Good to bad and bad to good, of the chain with mean loss and mean burst in packets."""
+    recovers = 1 / burst
+    return loss * recovers / (1 - loss), recovers
+
+
+def phi(late: ArrayLike, mean: float, deviation: float) -> NDArray[np.float64]:
+    """F19: the accrual detector's suspicion of one whose next sign is so late; 1 is 10 %."""
+    tail = stats.norm.logsf(np.asarray(late, dtype=np.float64), mean, deviation)
+    return np.asarray(-tail / math.log(10), dtype=np.float64)

@@ -180,7 +180,11 @@ def step(node: Node, now: Micros, input: Input) -> Step:
     """
     node, effects = _TRANSITIONS[type(input)](node, now, input)
     for effect in effects:
-        if type(effect) is Then or (type(effect) is Send and effect.piggyback and _has_news(node)):
+        if type(effect) is Then or (
+            type(effect) is Send
+            and effect.piggyback
+            and (node.broadcasts.queue or node.serf is not None)
+        ):
             return _settle(node, now, effects)
     return node, effects
 
@@ -312,8 +316,10 @@ def _on_probe(node: Node, now: Micros, input: probe.ProbeInput) -> Step:
     state, effects = probe.step(node.probe, now, input, node.membership, node.health, node.config)
     if state is node.probe:
         return node, effects
+    if node.serf is None:
+        return replace(node, probe=state), effects
     before, node = node.probe.round, replace(node, probe=state)
-    if node.serf is None or state.round is before:
+    if state.round is before:
         return node, effects
     return _on_round(node, now, input, before, effects)
 
@@ -511,6 +517,8 @@ def _on_received(node: Node, now: Micros, input: Received) -> Step:
 
 def _on_message(node: Node, now: Micros, message: Message, source: Address) -> Step:
     if type(message) is Ping:
+        if node.serf is None:
+            return node, probe.answer(message, source, node.membership.me)
         return node, probe.answer(message, source, node.membership.me, _coordinate(node))
     if type(message) is IndirectPing and not (message.source.host and message.source.port):
         message = replace(message, source=source)  # older peers do not say where they are

@@ -55,7 +55,6 @@ from swimsim.inputs import (
     RequestTimeout,
     RespondQuery,
     Restore,
-    SayFarewell,
     SerfRequest,
     SetTags,
     Start,
@@ -307,8 +306,6 @@ def _on_announced(state: Serf, news: Announced, here: Here) -> Step:
     """An intent has been told: a force-leave, or this node's own."""
     assert isinstance(news.message, User)
     changed, effects = intents.said(state.intents, news.message)
-    if changed is state.intents:
-        return state, (Then(SayFarewell()),)
     return replace(state, intents=changed), effects
 
 

@@ -37,7 +37,16 @@ from swimsim.effects import (
     Then,
     Updated,
 )
-from swimsim.inputs import Erased, ForceLeave, PruneDue, ReapDue, Regained, RequestTimeout, Tell
+from swimsim.inputs import (
+    Erased,
+    ForceLeave,
+    PruneDue,
+    ReapDue,
+    Regained,
+    RequestTimeout,
+    SayFarewell,
+    Tell,
+)
 from swimsim.member import LEFT, SUSPECT, Peer
 from swimsim.members import Members
 from swimsim.messages import User
@@ -74,6 +83,7 @@ class Intents(Struct, frozen=True, gc=False):
     recent: Map[NodeId, Recent] = Map()
     swept: Micros = 0  # when ``recent`` was last rid of what is too old
     forced: Map[bytes, RequestId] = Map()  # force-leaves that are being told, by their bytes
+    farewell: bytes = b""  # this node's own leave intent, while it is being told
 
 
 Step: TypeAlias = tuple[Intents, tuple[Effect, ...]]
@@ -148,6 +158,7 @@ def announce_leave(state: Intents, here: Here, *, alone: bool) -> Step:
     state, said, effects = _leave_intent(state, here.me.name, False, replace(here, living=False))
     if alone:
         return state, effects
+    state = replace(state, farewell=said.payload)
     return state, (*effects, Then(Tell("intents", said, notify=True)))
 
 
@@ -229,9 +240,11 @@ def force_leave(state: Intents, ask: ForceLeave, here: Here) -> Step:
 
 
 def said(state: Intents, message: User) -> Step:
-    """An intent has been told as often as it will be: if it is a force-leave, that is done."""
+    """An intent has been told as often as it will be: a force-leave, or this node's own."""
+    if message.payload == state.farewell:
+        return replace(state, farewell=b""), (Then(SayFarewell()),)
     request = state.forced.get(message.payload)
-    if request is None:
+    if request is None:  # nobody waits for it any more
         return state, ()
     state = replace(state, forced=state.forced.delete(message.payload))
     return state, (Emit(RequestDone(request)),)

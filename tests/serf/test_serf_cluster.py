@@ -96,7 +96,7 @@ def test_a_leave_is_a_leave_whatever_is_lost(seed: int) -> None:
     }
 
 
-def coverage(relay: int, loss: float, *, nodes: int = 40, queries: int = 8, seed: int = 5) -> float:
+def coverage(relay: int, loss: float, *, nodes: int = 30, queries: int = 8, seed: int = 5) -> float:
     """The share of those who were asked whose ack reaches the asker."""
     cluster = Cluster(nodes, SERF, lossy(loss), seed=seed, record=("serf",))
     for number in range(queries):

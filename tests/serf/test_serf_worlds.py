@@ -198,7 +198,7 @@ SERF_DEEDS: st.SearchStrategy[Deed] = st.one_of(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(
     st.sampled_from(sorted(CONFIGS)),
     st.integers(0, 99),
@@ -233,7 +233,7 @@ TROUBLE: st.SearchStrategy[Deed] = st.one_of(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.integers(0, 999), st.lists(TROUBLE, min_size=5, max_size=30))
 def test_an_event_is_told_once_to_everybody_who_lives_to_hear_it(
     seed: int, deeds: list[Deed]

@@ -19,6 +19,7 @@ from backends.agent.config import CREATE, SETUP, Plan, gather, key_of, plan, sec
 from backends.agent.discovery import Discovery
 from backends.agent.joining import Joining
 from backends.agent.logs import Log
+from backends.agent.rpc.addresses import UNIX
 from backends.agent.rpc.server import Server
 from backends.agent.snapshot import Snapshot
 from backends.agent.surface import AgentError
@@ -180,7 +181,9 @@ class Process:
         try:
             await server.start(settings.rpc_addr, mode=_mode(settings.rpc_mode))
         except OSError as error:
-            told = f"listen tcp {settings.rpc_addr}: bind: {_told(error)}"
+            where = settings.rpc_addr
+            kind = "unix" if where.startswith(UNIX) else "tcp"
+            told = f"listen {kind} {where.removeprefix(UNIX)}: bind: {_told(error)}"
             raise AgentError(f"Error starting RPC listener: {told}") from None
         except ValueError as error:
             raise AgentError(f"Error starting RPC listener: {error}") from None

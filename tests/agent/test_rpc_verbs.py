@@ -11,9 +11,12 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -26,6 +29,8 @@ from swimsim.__main__ import OPERATION, main
 from swimsim.serf.messages import Coordinate
 from tests.agent.stand_in import StandIn, conversations, info, stand_in
 from tests.agent.test_rpc_transcripts import TOKEN
+
+ROOT = Path(__file__).parents[2]
 
 
 class Said(NamedTuple):
@@ -254,8 +259,25 @@ def test_a_monitor_whose_agent_ends_says_so(run: Run) -> None:
     agent = cluster()
     agent.monitor = lambda level: 1 / 0  # type: ignore[assignment] # the connection is closed
     said = run("monitor", agent=agent)
-    assert said.status == 1
-    assert said.out.startswith("\nRemote side ended the monitor!")
+    assert said == (1, "Error starting monitor: client closed\n", "")
+
+
+def test_when_nobody_reads_any_more_the_monitor_just_ends() -> None:
+    agent = cluster()
+    agent.lines = ["[INFO] line"] * 1000
+    with served(agent) as address:
+        command = [sys.executable, "-m", "swimsim", "monitor", f"-rpc-addr={address}"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "SERF_RPC_AUTH": TOKEN}
+        reader, writer = os.pipe()
+        process = subprocess.Popen(
+            command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment
+        )
+        os.close(writer)
+        assert os.read(reader, 1)
+        os.close(reader)
+        agent.feeds[-1].put("[INFO] one more")
+        assert process.communicate(timeout=30) == (None, "")
+        assert process.returncode == 1
 
 
 def test_no_agent_no_command_no_words(run: Run) -> None:

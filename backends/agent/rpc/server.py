@@ -116,7 +116,7 @@ def _unix_listener(path: str, mode: int) -> socket.socket:
     """A socket whose file nobody else can open, not even for the moment before ``mode``."""
     with suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise FileExistsError(f"{path} is no socket")
+            raise FileExistsError("a file that is no socket")
         _refuse_if_served(path)
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -139,4 +139,4 @@ def _refuse_if_served(path: str) -> None:
             probe.connect(path)
         except ConnectionRefusedError:
             return
-    raise OSError(errno.EADDRINUSE, "bind: address already in use", path)
+    raise OSError(errno.EADDRINUSE, "address already in use")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from backends.agent.flags import FAILED, Duration, Integer, MisuseError, flag, switch
@@ -215,24 +215,35 @@ def monitor(where: Where, log_level: str, words: Sequence[str]) -> int | None:
     """Print the agent's log and every event, until it is interrupted."""
 
     async def work(client: Client) -> int:
-        stream, log = client.records("*"), client.monitor(log_level)
-        try:
-            async with stream:
-                try:
-                    await log.__aenter__()
-                except RpcError as error:
-                    say(f"Error starting monitor: {error}")
-                    return FAILED
-                async with asyncio.TaskGroup() as both:
-                    both.create_task(_print_events(stream))
-                    both.create_task(_print_log(log))
-        except* ConnectionLostError:
-            say("")
-            say("Remote side ended the monitor! This usually means that the")
-            say("remote side has exited or crashed.")
+        async with client.records("*") as stream:
+            log = client.monitor(log_level)
+            try:
+                await log.__aenter__()
+            except (RpcError, ConnectionLostError) as error:
+                say(f"Error starting monitor: {error}")
+                return FAILED
+            try:
+                await _first_end(_print_events(stream), _print_log(log))
+            except ConnectionLostError:
+                say("")
+                say("Remote side ended the monitor! This usually means that the")
+                say("remote side has exited or crashed.")
         return FAILED
 
     return where.ask(work, "Error starting stream", status=0)
+
+
+async def _first_end(*works: Coroutine[Any, Any, None]) -> None:
+    """Do all at once, until one has come to its end."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _print_events(stream: Subscription[dict[str, Any]]) -> None:

@@ -159,10 +159,12 @@ class Start(Struct, frozen=True, gc=False, tag=True):
 
     Without ``members`` the node is alone and announces itself. With them it wakes in the
     middle of a settled group whose table that is (itself included, alive): nothing to
-    announce, and each timer at a random phase of its period.
+    announce, and each timer at a random phase of its period. A ``fresh`` group has only just
+    formed: its first push/pulls are as far off as after a join.
     """
 
     members: Members | None = None
+    fresh: bool = False
 
 
 class Join(Struct, frozen=True, gc=False, tag=True):

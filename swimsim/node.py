@@ -485,7 +485,7 @@ def _on_start(node: Node, now: Micros, input: Start) -> Step:
     )
     if not config.push_pull_interval:
         return node, (*effects, *ticking)
-    settled = input.members is not None
+    settled = input.members is not None and not input.fresh
     wait, node = _phase(node, push_pull.period(n, config) if settled else config.push_pull_interval)
     node = replace(node, anti_entropy=replace(node.anti_entropy, armed=settled))
     return node, (*effects, *ticking, After(wait, PushPullTick()))

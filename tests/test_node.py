@@ -174,6 +174,13 @@ def test_a_node_that_wakes_in_a_settled_group_has_nothing_to_announce() -> None:
     invariants.check(node)
 
 
+def test_a_group_that_has_only_just_formed_exchanges_states_as_late_as_after_a_join() -> None:
+    node, effects = step(create(A, at(A), PUNCTUAL, seed=1), NOW, Start(group("ABCD"), fresh=True))
+    assert not node.anti_entropy.armed
+    node, effects = step(node, NOW, PushPullTick())
+    assert effects == (After(PUNCTUAL.push_pull_interval, PushPullTick()),)
+
+
 def test_without_anti_entropy_there_is_no_tick_of_it() -> None:
     config = replace(PUNCTUAL, push_pull_interval=0)
     for members in (None, group("ABCD")):

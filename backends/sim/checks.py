@@ -1,9 +1,9 @@
 """Observers from outside: they watch a cluster and know what no node can know.
 
-An observer is told of every event that a node reports, of every packet that finds no process,
-and of processes that end and begin. It has no part in the run, so a run is the same with it
-and without it. The definitions are those of spec experiments.md, section 0; times are
-instants of the simulated clock, in microseconds.
+An observer is told of every event that a node reports, of every packet that is sent and of
+those that find no process, and of processes that end and begin. It has no part in the run, so
+a run is the same with it and without it. The definitions are those of spec experiments.md,
+section 0; times are instants of the simulated clock, in microseconds.
 
 What is not an event (a probe that failed, a packet that brought old news) can be read off the
 steps of the nodes: an ``Inspector`` is shown every one of them. That is dearer, so it is a
@@ -27,6 +27,11 @@ class Observer:
 
     def on_event(self, now: Micros, host: Host, event: Event) -> None:
         """A node on ``host`` reported ``event``."""
+
+    def on_sent(
+        self, now: Micros, source: Host, target: Host, messages: tuple[Message, ...]
+    ) -> None:
+        """``source`` hands a packet for ``target`` to the network."""
 
     def on_unheard(
         self, now: Micros, source: Host, target: Host, messages: tuple[Message, ...]

@@ -66,7 +66,8 @@ class Cluster:
     """Nodes on a simulated network under one virtual clock.
 
     ``nodes`` is how many, or their names. A *warm* cluster begins settled: all members known
-    to all, every timer at a random phase. A *cold* one begins as processes that start
+    to all, every timer at a random phase; if it is *fresh*, it has only just formed and its
+    first push/pulls are a while off. A *cold* one begins as processes that start
     ``join_every`` microseconds apart and join through the first ``seeds`` of them. ``meta`` is
     every node's metadata. ``attributes`` give each host a value by its index, round robin:
     ``{"zone": "abc"}`` makes three zones. ``record`` says what the trace keeps; ``check``
@@ -82,6 +83,7 @@ class Cluster:
         *,
         seed: int = 0,
         warm: bool = True,
+        fresh: bool = False,
         seeds: int = 3,
         join_every: Micros = 0,
         meta: bytes = b"",
@@ -134,7 +136,7 @@ class Cluster:
         self.settled = len(names) if warm else 0  # hosts that began in a settled group
         self._bind()
         if warm:
-            self._start_warm()
+            self._start_warm(fresh)
         else:
             for place, name in enumerate(names):
                 self.env.later(place * join_every, self._on_order, self._world, name)
@@ -162,10 +164,10 @@ class Cluster:
         self.by_name[name] = host
         return host
 
-    def _start_warm(self) -> None:
+    def _start_warm(self, fresh: bool) -> None:
         table = settled(tuple(host.name for host in self.hosts), self.meta, self.config.vsn)
         for host in self.hosts:
-            self._spawn(host, Start(table))
+            self._spawn(host, Start(table, fresh))
 
     def _spawn(self, host: Host, start: Start) -> None:
         """Begin a new life on a host."""
@@ -235,6 +237,8 @@ class Cluster:
     ) -> None:
         """Put one packet on the network: a node's, or one that an experiment makes up."""
         fabric = self.fabric
+        for observer in self.observers:
+            observer.on_sent(self.now, host, target, messages)
         if target.node is None:
             for observer in self.observers:
                 observer.on_unheard(self.now, host, target, messages)

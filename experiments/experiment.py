@@ -43,6 +43,9 @@ REGISTRY: Mapping[str, str] = {
     "false_positives": "How often the living are declared dead, and what helps against it (E2)",
     "coordinates": "How well coordinates predict round trips, and how soon (E8)",
     "load": "What membership costs a member, in packets and bytes (E4)",
+    "lifeguard": "What Lifeguard buys when processes are slow (E5)",
+    "partition": "How soon a split is noticed, and mended (E6)",
+    "churn": "Whether news keeps up when many come, go and flap at once (E7)",
     "queries": "Who answers a query, with and without relays, when packets are lost (E10)",
     "calibration": "Whether the simulator agrees with real processes (E11)",
 }

@@ -250,6 +250,12 @@ def _expected_stream(params: Params, entry: float) -> float:
 
 
 def tables(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """What a crash and updates cost; and what a detector must cost at least (F17)."""
+    found = {"busy": _busy_table(rows), "bound": _bound_table(rows)}
+    return {name: table for name, table in found.items() if len(table)}
+
+
+def _busy_table(rows: pd.DataFrame) -> pd.DataFrame:
     """What a crash costs, and what an update a second does."""
     lines = []
     for phase in ("crash", "updates"):
@@ -274,7 +280,30 @@ def tables(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
                     "queue_max": group.queue_max.max(),
                 }
             )
-    return {"busy": pd.DataFrame(lines)} if lines else {}
+    return pd.DataFrame(lines)
+
+
+def _bound_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Packets of a member in a second, beside Gupta's lower bound and all-to-all heartbeats.
+
+    Both for the detector that SWIM is: a mean first ping of e / (e - 1) periods, and as many
+    false suspicions as F5 gives it.
+    """
+    detection = PERIOD / SECOND / (1 - np.exp(-1))
+    lines = []
+    for params, group in _phase(rows, "idle"):
+        if params.loss:
+            mistakes = theory.false_suspicions(1 - params.loss, LAN.indirect_checks)
+            n = params.nodes
+            lines.append(
+                {
+                    "cell": label(params),
+                    "sent": group.sent_packets.mean(),
+                    "F17_at_least": theory.least_load(n, detection, mistakes, params.loss) / n,
+                    "heartbeats": n / detection,
+                }
+            )
+    return pd.DataFrame(lines)
 
 
 def verdicts(rows: pd.DataFrame) -> list[Verdict]:

@@ -108,7 +108,9 @@ def test_table_and_figure_cover_every_cell(rows: pd.DataFrame) -> None:
     axes = load.figure(rows).axes
     assert len(axes) == 2
     assert all(a.get_xlabel() and a.get_ylabel() for a in axes)
-    assert load.tables(rows[rows.phase == "idle"]) == {}
+    assert list(load.tables(rows[rows.loss == 0])) == ["busy"]
+    bound = load.tables(rows[rows.phase == "idle"])["bound"].iloc[0]
+    assert bound.F17_at_least < bound.sent < bound.heartbeats
 
 
 @pytest.mark.parametrize("scale", ["demo", "quick", "full"])

@@ -511,7 +511,7 @@ def _draw_film(axes: Axes, rows: pd.DataFrame) -> None:
         x="time after the cut (s)",
         y="members believed alive",
         title=f"one run, n = {nodes}, halves, reconnect on",
-        legend="lower right",
+        legend="center right",
     )
 
 

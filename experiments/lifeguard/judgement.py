@@ -110,7 +110,7 @@ def latency_percent(
     return _interval(value, 100 * ours.resampled(share, weights) / theirs.resampled(share, weights))
 
 
-def _same_replicates(swim: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+def same_replicates(swim: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     """As many repetitions as there are of the other, so that runs come in pairs."""
     return swim[swim.replicate.isin(other.replicate.unique())]
 
@@ -231,7 +231,7 @@ def _tuning(rows: pd.DataFrame) -> pd.DataFrame:
     for (alpha, beta), paper in TUNING.items():
         ours = tuned(found, alpha, beta)
         line: dict[str, object] = {"alpha": alpha, "beta": beta}
-        base = _same_replicates(swim, ours)
+        base = same_replicates(swim, ours)
         for quantity, name, its in (
             ("first_s", "first", paper.first),
             ("full_s", "full", paper.full),
@@ -341,7 +341,7 @@ def _judge_tuned_latency(rows: pd.DataFrame) -> Iterator[Verdict]:
         ours = tuned(found, alpha, beta)
         if not len(ours):
             continue
-        base = _same_replicates(swim, ours)
+        base = same_replicates(swim, ours)
         for quantity, words in QUANTITIES.items():
             published = paper.first if quantity == "first_s" else paper.full
             told, bounds, passed = [], [], []

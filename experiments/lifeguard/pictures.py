@@ -9,14 +9,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import style
+from experiments import statistics, style
+from experiments.lifeguard.grid import ENDS
 from experiments.lifeguard.judgement import (
     GRID,
     QUANTITIES,
     SHARES,
+    Quantity,
+    latency,
     latency_percent,
     part,
     percent,
+    same_replicates,
     tuned,
 )
 from experiments.lifeguard.published import (
@@ -36,7 +40,10 @@ LINES = dict(zip(PROTOCOLS, SERIES, strict=False))
 
 
 def figure(rows: pd.DataFrame) -> Figure:
-    """Figs. 2 and 3 of the paper: false positives by the number of blocked members."""
+    """Figs. 2 and 3 of the paper: false positives by the number of blocked members.
+
+    Bands are what resampling the combinations of D and I gives: few of them make most of it.
+    """
     picture, (left, right) = style.figure(2, title="False positives of one repetition of the grid")
     for axes, column, published, title in (
         (left, "false_positives", FALSE_POSITIVES, "at all members (Fig. 2)"),
@@ -44,8 +51,10 @@ def figure(rows: pd.DataFrame) -> Figure:
     ):
         for protocol, series in LINES.items():
             runs = part(rows, "interval", protocol)
-            each = runs.groupby("blocked")[column].mean() * GRID / len(BLOCKED)
-            style.line(axes, each.index, each, series, protocol)
+            counts = runs[column] * GRID / len(BLOCKED)
+            each = [(c, counts[runs.blocked == c]) for c in BLOCKED if (runs.blocked == c).any()]
+            means = [statistics.mean(count) for _, count in each]
+            style.curve(axes, [c for c, _ in each], means, series, protocol)
             paper = np.array(published[protocol]) / REPETITIONS
             style.published(axes, BLOCKED, paper, series=series)
         axes.plot([], [], "o", color="black", markerfacecolor="none", label="the paper")
@@ -72,8 +81,10 @@ def _latency(rows: pd.DataFrame) -> Figure:
     for axes, (quantity, words) in zip(panels, QUANTITIES.items(), strict=True):
         for protocol, series in LINES.items():
             found = part(rows, "threshold", protocol, "detection")
-            times = found[(found.alpha == 5) & (found.beta == 6)][quantity].dropna()
-            _draw_tail(axes, np.sort(times), series, protocol)
+            found = found[(found.alpha == 5) & (found.beta == 6)]
+            if protocol in ENDS and len(found[quantity].dropna()) >= 50:
+                _draw_band(axes, found, quantity, series)
+            _draw_tail(axes, np.sort(found[quantity].dropna()), series, protocol)
             paper = TABLE[protocol].first if quantity == "first_s" else TABLE[protocol].full
             style.published(axes, paper, [1 - share for share in SHARES], series=series)
         axes.plot([], [], "o", color="black", markerfacecolor="none", label="the paper's Table V")
@@ -85,6 +96,20 @@ def _latency(rows: pd.DataFrame) -> Figure:
             title=words,
         )
     return picture
+
+
+def _draw_band(axes: Axes, found: pd.DataFrame, quantity: Quantity, series: style.Series) -> None:
+    """Where resampled runs put each percentile, 95 %."""
+    shares = 1 - np.geomspace(0.9, max(2e-3, 5 / len(found)), 30)
+    ends = [latency(found, quantity, float(share)) for share in shares]
+    axes.fill_betweenx(
+        1 - shares,
+        [end.low for end in ends],
+        [end.high for end in ends],
+        color=series.colour,
+        alpha=0.15,
+        linewidth=0,
+    )
 
 
 def _draw_tail(axes: Axes, times: np.ndarray, series: style.Series, label: str) -> None:
@@ -101,17 +126,21 @@ def _tuning(rows: pd.DataFrame) -> Figure:
     )
     found = part(rows, "threshold", kind="detection")
     swim, runs = found[found.protocol == "swim"], part(rows, "tuning")
+
+    def share_of(setting: Setting, share: float) -> float:
+        ours = tuned(found, *setting)
+        return latency_percent(ours, same_replicates(swim, ours), "first_s", share).value
+
     reference = runs[runs.protocol == "swim"]
 
     maps: list[tuple[str, dict[Setting, float], dict[Setting, float]]] = [
         (
             f"first detection, {name}",
-            {key: latency_percent(tuned(found, *key), swim, "first_s", share).value
-             for key in TUNING},
+            {key: share_of(key, share) for key in TUNING},
             {key: paper.first[place] for key, paper in TUNING.items()},
         )
         for place, (name, share) in enumerate((("median", 0.5), ("p99", 0.99)))
-    ]  # fmt: skip
+    ]
     slander = {
         key: percent(tuned(runs, *key), reference, "false_positives")[0].value for key in TUNING
     }

@@ -36,6 +36,7 @@ class Server:
         self._server: asyncio.Server | None = None
         self._socket_file: tuple[str, int] | None = None  # its path and inode
         self._clients: set[asyncio.Task[None]] = set()
+        self._is_stopping = False
 
     @property
     def address(self) -> str:
@@ -48,6 +49,7 @@ class Server:
 
     async def start(self, address: str, *, mode: int = UNIX_MODE) -> None:
         """Listen; raises OSError where that cannot be, ValueError when it is no address."""
+        self._is_stopping = False
         match place(address):
             case UnixPlace(path):
                 listener = _unix_listener(path, mode)
@@ -60,6 +62,7 @@ class Server:
         """Listen no more, and part with every client."""
         if self._server is None:
             return
+        self._is_stopping = True
         self._server.close()
         clients = list(self._clients)
         for client in clients:
@@ -76,6 +79,9 @@ class Server:
             self._socket_file = None
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_stopping:  # it was under way when the server stopped
+            writer.transport.abort()
+            return
         task = asyncio.create_task(self._converse(reader, writer))
         self._clients.add(task)
         task.add_done_callback(self._clients.discard)

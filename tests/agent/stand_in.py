@@ -64,7 +64,7 @@ class StandIn:
         self.asked: list[tuple[Any, ...]] = []
         self.known: list[MemberInfo] = []
         self.joined = 1
-        self.report: KeyReport | None = None
+        self.report = KeyReport(1, 1, 0, {}, {}, {}, "")
         self.sections: dict[str, dict[str, str]] = {}
         self.places: dict[str, Coordinate] = {}
         self.events: list[AgentEvent] = []
@@ -122,7 +122,6 @@ class StandIn:
 
     async def keys(self, action: str, key: str = "") -> KeyReport:
         self._note("keys", action, key)
-        assert self.report is not None
         return self.report
 
     def stats(self) -> Mapping[str, Mapping[str, str]]:

@@ -104,7 +104,7 @@ def _full() -> list[Cell]:
     Every line of the section has its cells, and n = 40, k = 3 is complete.
     """
     grid = [Cell(Params(40, 0.0, watch=120 * SECOND), 1), Cell(Params(40, 0.02), 1)]
-    for p, runs in {0.05: (1, 3, 1), 0.1: (2, 30, 38), 0.2: (1, 5, 6), 0.3: (1, 2, 3)}.items():
+    for p, runs in {0.05: (1, 3, 1), 0.1: (2, 30, 38), 0.2: (1, 2, 4), 0.3: (1, 1, 2)}.items():
         for detector, times in zip(DETECTORS, runs, strict=True):
             grid.append(Cell(Params(40, p, detector=detector), times))
     grid += [Cell(Params(40, 0.5, detector=d, watch=120 * SECOND), 1) for d in DETECTORS]

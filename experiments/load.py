@@ -79,7 +79,7 @@ def cells(scale: Scale) -> list[Cell]:
     idle = (60 if quick else 300) * SECOND
     sizes = dict.fromkeys(SWIM_FIG_2, 3) | {128: 3, 512: 1, 1000: 1}
     if not quick:
-        sizes |= {512: 2, 1000: 2, 5000: 1}
+        sizes |= {5000: 1}
     grid = [Cell(Params(n, idle=idle, busy=n in (28, 128, 1000)), r) for n, r in sizes.items()]
     for n, runs in {44: 8}.items() if quick else {44: 6, 128: 3}.items():
         grid += [Cell(Params(n, loss=loss, idle=idle, busy=False), runs) for loss in (0.1, 0.3)]

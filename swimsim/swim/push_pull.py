@@ -100,16 +100,18 @@ def step(
             return _join_next(state, members, config)
         case Exchanged(exchange, response):
             assert isinstance(response, PushPull)
-            news = (*merge(members, response.states, suspects, me), *_state(response))
             refusal = incompatible(members.versions, _versions(response.states))
+            news = merge(members, response.states, suspects, me)
+            news += () if refusal else _state(response)
             return _joined(state, exchange, refusal, news)
         case ExchangeFailed(exchange, reason):
             return _joined(state, exchange, reason, ())
         case ExchangeRequested(exchange, _, request):
             assert isinstance(request, PushPull)
             reply = Reply(exchange, PushPull(request.join, members))
+            refusal = incompatible(members.versions, _versions(request.states))
             news = merge(members, request.states, suspects, me)
-            return state, (reply, *news, *_state(request))
+            return state, (reply, *news, *(() if refusal else _state(request)))
         case _:
             assert_never(input)
 

@@ -20,6 +20,7 @@ from swimsim.effects import (
     KeysFinished,
     LeaveFinished,
     MemberChanged,
+    MergeRefused,
     QueryAnswered,
     QueryFinished,
     QueryReceived,
@@ -56,7 +57,7 @@ from swimsim.serf.messages import (
 )
 from swimsim.terms import MS, SECOND, Micros, NodeId
 from swimsim.wire import serf
-from tests.builders import at
+from tests.builders import at, record
 from tests.test_properties import DEEDS, HOSTS, RUN, do
 from tests.world import World
 
@@ -338,3 +339,18 @@ def test_a_ring_longer_than_ours_is_taken_in_as_far_as_ours_goes() -> None:
     heard = [e.event for e in effects if isinstance(e, Emit)]
     assert heard == [UserEventReceived(8990, "x", None, False)]
     assert node.serf.events.clock == 9000
+
+
+def test_of_a_peer_that_cannot_be_merged_nothing_is_taken_in() -> None:
+    """Its members' versions are none that anybody here speaks: its events are not told either."""
+    state = serf.encode(SerfState(9, 9, 9, (), (), EventBuffer(8, ((0, PAST),))))
+    foreign = (record("Z", vsn=bytes((1, 5, 2, 0, 0, 0))),)
+    node = World("AB", SERF, seed=1).nodes["A"]
+    request = ExchangeRequested(1, at("Z"), PushPull(True, foreign, state))
+    after, effects = step(node, 0, request)
+    told = [effect.event for effect in effects if isinstance(effect, Emit)]
+    assert [type(event) for event in told] == [MergeRefused]
+    assert after == node
+
+
+PAST = EventSlot(8, (PastEvent("x"),))

@@ -512,7 +512,10 @@ class Agent:
 
     def why(self, member: str) -> Sequence[str]:
         """Why it believes what it believes of a member."""
-        return self.history.why(NodeId(member), self.runtime.now())
+        lines = self.history.why(NodeId(member), self.runtime.now())
+        if not lines:
+            raise AgentError(f"no member of the name {member!r} was ever heard of")
+        return lines
 
     def count(self, key: str, amount: float = 1) -> None:
         """Count for telemetry."""

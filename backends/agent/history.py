@@ -51,13 +51,19 @@ class History:
         return after, effects
 
     def why(self, member: str, now: Micros) -> list[str]:
-        """The member's story, and how it stands, in lines; times are seconds ago."""
+        """The member's story, and how it stands, in lines; times are seconds ago.
+
+        No lines: nobody of this name was ever heard of.
+        """
         steps = [*self._telling, *self._recent]
         if not steps:
             return []
         name = NodeId(member)
         lines = []
-        for entry in story(_resumed(steps), name):
+        told = list(story(_resumed(steps), name))
+        if len(told) == 1 and standing(steps[-1].after, name) == "unknown":
+            return []
+        for entry in told:
             ago = f"{(now - entry.now) / 1_000_000:10.3f} s ago"
             lines.append(f"{ago}  {entry.status:<8} health {entry.health}  {entry.arrived}")
             lines += [f"{'':28}{found}" for found in entry.changed]

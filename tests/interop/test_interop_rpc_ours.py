@@ -121,6 +121,9 @@ def test_pruning_a_live_member_needs_force(crew: Crew) -> None:
     assert why.returncode == 0
     assert "other" in why.stdout
     assert "failed" in why.stdout
+    nobody = ours.cli("why", "nobody", by="swimsim")
+    assert nobody.stdout == "Error asking why: no member of the name 'nobody' was ever heard of\n"
+    assert nobody.returncode == 1
     assert ours.cli("force-leave", "other").returncode == 0
     assert ours.states()["other"] == "left"
     assert ours.cli("force-leave", "-prune", "other").returncode == 0

@@ -7,6 +7,7 @@ What is printed, in which order, and the exit statuses are Serf's (spec serf.md,
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -168,11 +169,10 @@ class Process:
             await agent.begin(runtime, kept.snapshot)
         except (OSError, AddressError) as error:
             host, _, port = self._plan.where.bind.rpartition(":")
-            told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise AgentError(
                 f"{CREATE}Failed to create memberlist: Could not set up network transport: "
                 f'failed to start TCP listener on "{host}" port {port}: '
-                f"listen tcp {self._plan.where.bind}: bind: {told.lower()}"
+                f"listen tcp {self._plan.where.bind}: bind: {_told(error)}"
             ) from None
 
     async def _serve(self) -> None:
@@ -377,8 +377,8 @@ def _mode(text: str) -> int:
 
 
 def _told(error: Exception) -> str:
-    strerror = error.strerror if isinstance(error, OSError) else None
-    return (strerror or str(error)).lower()
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number).lower() if number else str(error)
 
 
 def _closing(recorder: Recorder) -> Callable[[], Coroutine[Any, Any, None]]:

@@ -32,7 +32,7 @@ def test_the_python_prints_what_is_shown(request: pytest.FixtureRequest) -> None
     run = CODE.sub(
         lambda found: found[0].replace(found["shown"], printed(found["code"], names)), text
     )
-    assert len(CODE.findall(text)) == 3
+    assert len(CODE.findall(text)) == 4
     if request.config.getoption("--regenerate"):
         README.write_text(run, encoding="utf-8")
         return

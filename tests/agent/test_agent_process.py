@@ -1,4 +1,4 @@
-"""Whole agents as processes: what they print, their signals, their files (spec serf.md, 3.2 to 3.4)."""
+"""Whole agents as processes: what they print, their signals, their files (spec serf.md, 3)."""
 
 from __future__ import annotations
 

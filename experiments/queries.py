@@ -71,7 +71,7 @@ def cells(scale: Scale) -> list[Cell]:
         return [Cell(Params(100, 0.1, relay), 20) for relay in (0, 1, 3)]
     losses = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5) if scale == "full" else (0.0, 0.1, 0.3, 0.5)
     relays = (0, 1, 2, 3, 5) if scale == "full" else (0, 1, 3)
-    sizes = {30: 600, 100: 300, 1000: 30} if scale == "full" else {100: 60}
+    sizes = {30: 200, 100: 150, 1000: 8} if scale == "full" else {100: 60}
     grid = [
         Cell(Params(n, loss, relay), runs if loss else max(5, runs // 10))
         for n, runs in sizes.items()

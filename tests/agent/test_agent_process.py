@@ -161,3 +161,12 @@ def test_killed_and_back_from_its_snapshot(crew: Crew, tmp_path: Path) -> None:
     assert "torn" not in again.log()
     assert again.leave() == 0
     assert "\nleave\n" in snapshot.read_text()
+
+
+def test_two_find_each_other_by_mdns(crew: Crew) -> None:
+    pytest.importorskip("zeroconf")
+    flags = ["-discover", f"c{os.getpid()}", "-mdns-iface", "lo", "-mdns-disable-ipv6"]
+    one, two = crew.swimsim("one", *flags), crew.swimsim("two", *flags)
+    for agent in (one, two):
+        agent.wait_for("EventMemberJoin: " + ("two" if agent is one else "one"))
+    assert f"mDNS cluster: c{os.getpid()}" in one.log()

@@ -14,8 +14,8 @@ help:
 	@echo "make test-long   the tests that take minutes each"
 	@echo "make lint        ruff, mypy --strict and the import law"
 	@echo "make fuzz        fuzz the wire with atheris, a minute each for four targets; FUZZ_S=600 for longer"
-	@echo "make bench       speed and memory of the simulator"
-	@echo "make bench-full  the same with 100,000 nodes"
+	@echo "make bench       speed and memory of the simulator, the wire, and our agent beside Serf's"
+	@echo "make bench-full  the simulator with 100,000 nodes"
 	@echo "make clean       remove the environment and the results"
 
 $(VENV)/.run: pyproject.toml constraints.txt
@@ -65,6 +65,7 @@ fuzz: $(VENV)/.fuzz
 
 bench: $(VENV)/.run
 	$(BIN)/swimsim bench
+	$(BIN)/swimsim bench --agents
 
 bench-full: $(VENV)/.run
 	$(BIN)/swimsim bench --full

@@ -20,7 +20,7 @@ from msgspec import Struct, to_builtins
 
 from backends.sim import Cluster
 from backends.sim.checks import Detection
-from experiments import bench_agents, report
+from experiments import bench_agents, bench_wire, report
 from swimsim.terms import SECOND
 
 SIZES = (100, 1_000, 10_000)
@@ -109,9 +109,10 @@ def _apart(kind: str, nodes: int) -> dict[str, float]:
 
 @click.command()
 @click.option("--full", is_flag=True, help=f"Also {LARGEST:,} nodes (some minutes).")
-@click.option("--agents", is_flag=True, help="Instead, our agent beside Serf's (minutes).")
+@click.option("--agents", is_flag=True, help="Instead, the wire, and our agent beside Serf's.")
+@click.option("--quick", is_flag=True, help="With --agents: fewer of them, for less time.")
 @click.option("--one", type=(click.Choice(["warm", "cold"]), int), hidden=True)
-def bench(full: bool, agents: bool, one: tuple[str, int] | None) -> None:
+def bench(full: bool, agents: bool, quick: bool, one: tuple[str, int] | None) -> None:
     """Measure the simulator's speed and memory."""
     if one is not None:
         kind, nodes = one
@@ -119,9 +120,11 @@ def bench(full: bool, agents: bool, one: tuple[str, int] | None) -> None:
         return
     console = report.console()
     if agents:
-        with console.status("measuring") as status:
-            frame = bench_agents.measure(status.update)
-        report.print_table(console, frame, "Agents on loopback")
+        with console.status("measuring the wire") as status:
+            report.print_table(console, bench_wire.measure(), "The wire, CPU of one message")
+            plan = bench_agents.QUICK if quick else bench_agents.Plan()
+            frame = bench_agents.measure(status.update, plan)
+        report.print_table(console, frame, f"Agents on loopback, {plan.cluster} in a cluster")
         return
     sizes = (*SIZES, LARGEST) if full else SIZES
     with console.status("measuring") as status:

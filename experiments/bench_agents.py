@@ -30,13 +30,21 @@ from swimsim.wire import PLAIN, packet
 
 LOOPBACK = bytes((127, 0, 0, 1))
 OUTSTANDING = 64
-FLOOD_S = 3.0
-IDLE_S = 15.0
-IDLE_AGENTS = 5
-CLUSTER = 30
-KILLS = 3
-PATIENCE_S = 90.0
+PATIENCE_S = 120.0
 TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Plan(Struct, frozen=True):
+    """How much is measured."""
+
+    flood_s: float = 3.0
+    idle_agents: int = 5
+    idle_s: float = 15.0
+    cluster: int = 30
+    kills: int = 3
+
+
+QUICK = Plan(flood_s=1.0, idle_agents=3, idle_s=5.0, cluster=10, kills=1)
 
 
 class Figures(Struct, frozen=True):
@@ -51,14 +59,17 @@ class Figures(Struct, frozen=True):
 
 def ours(name: str, port: int, join: Sequence[str]) -> list[str]:
     """The command line of one of our agents."""
-    command = [sys.executable, "-m", "swimsim", "agent", "-node", name]
-    command += ["-bind", f"127.0.0.1:{port}"]
-    return [*command, *(word for peer in join for word in ("-join", peer))]
+    return [sys.executable, "-m", "swimsim", *_flags(name, port, join)]
 
 
 def serfs(name: str, port: int, join: Sequence[str]) -> list[str]:
     """The command line of one of Serf's."""
-    command = ["serf", "agent", "-node", name, "-bind", f"127.0.0.1:{port}"]
+    return ["serf", *_flags(name, port, join)]
+
+
+def _flags(name: str, port: int, join: Sequence[str]) -> list[str]:
+    """What both understand."""
+    command = ["agent", "-node", name, "-bind", f"127.0.0.1:{port}"]
     command += ["-rpc-addr", f"127.0.0.1:{_free_port()}"]
     return [*command, *(word for peer in join for word in ("-join", peer))]
 
@@ -66,18 +77,18 @@ def serfs(name: str, port: int, join: Sequence[str]) -> list[str]:
 KINDS: dict[str, Callable[[str, int, Sequence[str]], list[str]]] = {"swimsim": ours, "serf": serfs}
 
 
-def measure(tell: Callable[[str], None]) -> pd.DataFrame:
+def measure(tell: Callable[[str], None], plan: Plan) -> pd.DataFrame:
     """One row for each kind of agent there is, and one with the ratio of ours to Serf's."""
     rows = []
     for kind in KINDS:
         if kind == "serf" and shutil.which("serf") is None:
             continue
         tell(f"{kind}: a flood of pings")
-        flood = _flood(kind)
-        tell(f"{kind}: {IDLE_AGENTS} idle agents")
-        idle_ms, rss = _idle(kind)
-        tell(f"{kind}: kills among {CLUSTER} agents")
-        rows.append(to_builtins(Figures(kind, flood, idle_ms, rss, _kills(kind))))
+        flood = _flood(kind, plan)
+        tell(f"{kind}: {plan.idle_agents} idle agents")
+        idle_ms, rss = _idle(kind, plan)
+        tell(f"{kind}: kills among {plan.cluster} agents")
+        rows.append(to_builtins(Figures(kind, flood, idle_ms, rss, _kills(kind, plan))))
     frame = pd.DataFrame(rows)
     if len(frame) == len(KINDS):
         numbers = frame.drop(columns="agent")
@@ -170,7 +181,7 @@ def _free_port() -> int:
 # --- the three questions -----------------------------------------------------------------------
 
 
-def _flood(kind: str) -> float:
+def _flood(kind: str, plan: Plan) -> float:
     """Pings answered for each second of CPU, with so many outstanding."""
     with _agents(kind, 1) as (agent,), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as driver:
         driver.bind(("127.0.0.1", 0))
@@ -179,7 +190,7 @@ def _flood(kind: str) -> float:
         target = ("127.0.0.1", agent.port)
         ping = packet.encode((Ping(1, NodeId(agent.name), source, NodeId("driver")),), PLAIN)
         before, answered = agent.cpu_s(), 0
-        limit = time.monotonic() + FLOOD_S
+        limit = time.monotonic() + plan.flood_s
         for _ in range(OUTSTANDING):
             driver.sendto(ping, target)
         while time.monotonic() < limit:
@@ -195,25 +206,25 @@ def _flood(kind: str) -> float:
         return answered / (agent.cpu_s() - before)
 
 
-def _idle(kind: str) -> tuple[float, float]:
+def _idle(kind: str, plan: Plan) -> tuple[float, float]:
     """CPU of one idle agent, milliseconds for each second, and its memory, MiB."""
-    with _agents(kind, IDLE_AGENTS) as agents:
+    with _agents(kind, plan.idle_agents) as agents:
         time.sleep(3)
         before, began = [agent.cpu_s() for agent in agents], time.monotonic()
-        time.sleep(IDLE_S)
+        time.sleep(plan.idle_s)
         seconds = time.monotonic() - began
         spent = sum(agent.cpu_s() for agent in agents) - sum(before)
         rss = sum(agent.rss_mib() for agent in agents) / len(agents)
         return spent / seconds / len(agents) * 1000, rss
 
 
-def _kills(kind: str) -> float:
+def _kills(kind: str, plan: Plan) -> float:
     """How long until all others have reported a kill: the median of a few."""
     taken = []
-    with _agents(kind, CLUSTER) as agents:
+    with _agents(kind, plan.cluster) as agents:
         time.sleep(3)
         living = list(agents)
-        for _ in range(KILLS):
+        for _ in range(plan.kills):
             victim = living.pop()
             died = time.monotonic()
             os.kill(victim.process.pid, signal.SIGKILL)

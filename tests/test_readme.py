@@ -9,9 +9,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from backends.sim.scenario import load, plan
 from experiments.numbers import PLACE, refresh
+from experiments.replay import replay
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -32,11 +34,27 @@ def test_the_python_prints_what_is_shown(request: pytest.FixtureRequest) -> None
     run = CODE.sub(
         lambda found: found[0].replace(found["shown"], printed(found["code"], names)), text
     )
-    assert len(CODE.findall(text)) == 4
+    assert len(CODE.findall(text)) == 5
     if request.config.getoption("--regenerate"):
         README.write_text(run, encoding="utf-8")
         return
     assert run == text
+
+
+def test_the_journal_tells_what_is_shown(request: pytest.FixtureRequest) -> None:
+    text = README.read_text(encoding="utf-8")
+    ((block, words),) = re.findall(
+        r"(```shell-session\n\$ swimsim replay (.*)\n(?:.|\n)*?```)", text
+    )
+    told = CliRunner().invoke(
+        replay, [str(ROOT / word) if "/" in word else word for word in words.split()]
+    )
+    assert told.exit_code == 0
+    shown = f"```shell-session\n$ swimsim replay {words}\n{told.output}```"
+    if request.config.getoption("--regenerate"):
+        README.write_text(text.replace(block, shown), encoding="utf-8")
+        return
+    assert block == shown
 
 
 def test_the_numbers_are_those_of_the_kept_results(request: pytest.FixtureRequest) -> None:

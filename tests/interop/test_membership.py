@@ -1,7 +1,7 @@
 """Mixed clusters of HashiCorp's agents and ours: each side tells the same story.
 
-The real side is read as operators read it (``serf members -format=json``); both sides are read
-by a push/pull as well, which alone shows who is suspected. Serf 0.9.4 knows no labels, so
+Both are read as operators read them (``serf members -format=json``), and by a push/pull as well,
+which alone shows who is suspected. Serf 0.9.4 knows no labels, so
 those are tried among our own, with a real agent beside them that must not notice.
 
 The stories are told with the LAN profile: of the local one's two transmissions both may go to
@@ -51,8 +51,7 @@ def agree(agents: Sequence[Agent], wanted: Mapping[str, Seen], envelope: Envelop
     }
     for agent in agents:
         until(lambda agent=agent: believed(agent, envelope) == inside, f"{agent.name}: {inside}")
-        if agent.kind == "serf":
-            until(lambda agent=agent: agent.members() == wanted, f"{agent.name}: {wanted}")
+        until(lambda agent=agent: agent.members() == wanted, f"{agent.name}: {wanted}")
 
 
 def statuses_until(

@@ -40,7 +40,9 @@ class Warm(Struct, frozen=True):
     span_us_per_node_s: float  # the same over the whole span, with the kill
     sim_s_per_s: float  # simulated seconds for each second of CPU, with the kill
     known_after_s: float  # simulated, from the kill until everybody knew
-    peak_mib: float
+    rest_kib_per_node: float  # of memory, beyond what the libraries take, at rest
+    peak_kib_per_node: float  # the same over the whole span
+    peak_mib: float  # all of it
 
 
 class Cold(Struct, frozen=True):
@@ -55,6 +57,7 @@ class Cold(Struct, frozen=True):
 
 def warm(nodes: int) -> Warm:
     """Measure one size in this process."""
+    before_it = _peak_mib()
     began = time.process_time()
     cluster = Cluster(nodes, seed=1, record=())
     built = time.process_time()
@@ -63,6 +66,7 @@ def warm(nodes: int) -> Warm:
         before = time.process_time()
         cluster.run(number * REST // SLICES)
         rests.append(time.process_time() - before)
+    at_rest = _peak_mib()
     victim = cluster.hosts[nodes // 2].name
     watch = Detection(victim, (host.name for host in cluster.hosts), cluster.now)
     cluster.observers.append(watch)
@@ -80,6 +84,8 @@ def warm(nodes: int) -> Warm:
         cpu / span_s / nodes * 1e6,
         span_s / cpu,
         (watch.full - watch.ended) / SECOND,
+        (at_rest - before_it) * 1024 / nodes,
+        (_peak_mib() - before_it) * 1024 / nodes,
         _peak_mib(),
     )
 
@@ -99,7 +105,7 @@ def _peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _apart(kind: str, nodes: int) -> dict[str, float]:
+def apart(kind: str, nodes: int) -> dict[str, float]:
     """Run one measurement in a process of its own."""
     command = [sys.executable, "-m", "experiments.bench", "--one", kind, str(nodes)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -131,9 +137,9 @@ def bench(full: bool, agents: bool, quick: bool, one: tuple[str, int] | None) ->
         rows = []
         for nodes in sizes:
             status.update(f"{nodes:,} nodes, warm")
-            rows.append(_apart("warm", nodes))
+            rows.append(apart("warm", nodes))
         status.update("1,000 nodes joining")
-        joined = _apart("cold", 1_000)
+        joined = apart("cold", 1_000)
     frame = pd.DataFrame(rows).astype({"nodes": int})
     report.print_table(console, frame, f"Warm, LAN, one kill, {SPAN // SECOND} simulated seconds")
     base = frame[frame.nodes == 1_000].iloc[0]

@@ -47,6 +47,7 @@ REGISTRY: Mapping[str, str] = {
     "partition": "How soon a split is noticed, and mended (E6)",
     "churn": "Whether news keeps up when many come, go and flap at once (E7)",
     "queries": "Who answers a query, with and without relays, when packets are lost (E10)",
+    "scale": "Whether results hold from 1,000 members to 100,000, and what that costs (E12)",
     "calibration": "Whether the simulator agrees with real processes (E11)",
 }
 """The experiments by name, and the question that each asks."""

@@ -136,8 +136,8 @@ def test_a_run_that_ends_with_nobody_is_drawn_without_complaint(tmp_path: Path) 
     assert (tmp_path / "out" / "views-1.png").is_file()
 
 
-def test_an_unknown_command_or_experiment_is_status_2() -> None:
-    assert swimsim("dance").returncode == 2
+def test_an_unknown_command_is_not_found_and_an_unknown_experiment_refused() -> None:
+    assert swimsim("dance").returncode == 127
     done = swimsim("experiment", "run", "alchemy")
     assert done.returncode == 2
     assert "expected one of detection" in done.stderr

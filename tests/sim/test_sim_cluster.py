@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from backends.sim import Cluster
 from backends.sim.checks import Deaths, FalsePositives, Observer
@@ -785,9 +786,7 @@ def test_with_checks_a_broken_node_is_found_at_its_next_step() -> None:
     cluster.run(1 * SECOND)
     host = cluster.host("n1")
     assert host.node is not None
-    host.node = type(host.node)(
-        *(getattr(host.node, field) for field in host.node.__struct_fields__[:-1]), -3
-    )
+    host.node = replace(host.node, health=-3)
     with pytest.raises(AssertionError, match="n1: the health score is -3"):
         cluster.run(10 * SECOND)
 

@@ -184,7 +184,11 @@ def test_a_serf_configuration_says_how_the_protocol_is_set(tmp_path: Path) -> No
     text = serf_file(tmp_path) + "suspicion_mult = 3\n[[faults]]\nkind = 'leave'\nat = '1s'\n"
     made = read(text + "hosts = { random = 1 }", tmp_path)
     assert made.config == replace(
-        WAN, encrypted=True, reconnect_interval=12 * SECOND, suspicion_mult=3
+        WAN,
+        encrypted=True,
+        reconnect_interval=12 * SECOND,
+        broadcast_timeout=9 * SECOND,
+        suspicion_mult=3,
     )
     assert made.meta == bytes.fromhex("ff81a4726f6c65a3776562")
     assert made.scenario.faults == (Leave(at=SECOND, hosts=Hosts(random=1), timeout=9 * SECOND),)

@@ -17,6 +17,7 @@ import pytest
 
 from tests.interop.agents import Agent, Crew, until
 
+pytestmark = pytest.mark.timeout(240)  # where somebody must wait for a push/pull
 KINDS = ("serf", "swimsim")
 FIRST_KEY = base64.b64encode(bytes(range(32))).decode()
 SECOND_KEY = base64.b64encode(bytes(range(1, 33))).decode()

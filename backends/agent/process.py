@@ -30,6 +30,7 @@ from backends.serf_config import tags_of
 from backends.udp import Runtime
 from backends.udp.addresses import AddressError
 from swimsim.inputs import Restore
+from swimsim.serf.messages import STATUS_LEFT
 from swimsim.wire.keyring import Keyring
 
 FAREWELL_S = 3.0  # that a graceful end may take
@@ -253,7 +254,8 @@ class Process:
 
         def remembered() -> dict[str, str]:
             if kept.snapshot is None:
-                return {each.name: str(each.address) for each in agent.members()}
+                there = (each for each in agent.members() if each.status != STATUS_LEFT)
+                return {each.name: str(each.address) for each in there}
             return {**kept.snapshot.memory.failed, **kept.snapshot.memory.alive}
 
         async def join(addresses: Sequence[str], quiet: bool) -> int:

@@ -159,6 +159,10 @@ def _agents(kind: str, count: int) -> Iterator[list[Agent]]:
 
 
 def _is_known(agents: list[Agent], count: int) -> bool:
+    for agent in agents:
+        if agent.process.poll() is not None:
+            last = "".join(line for _, line in agent.lines[-1:])
+            raise RuntimeError(f"agent {agent.name} ended: {last or 'without a word'}")
     return all(
         sum("EventMemberJoin" in line for _, line in agent.lines) >= count for agent in agents
     )
@@ -173,9 +177,16 @@ def _until(condition: Callable[[], bool], what: str) -> None:
 
 
 def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that is free for streams and for datagrams just now."""
+    while True:
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as streams,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+            suppress(OSError),
+        ):
+            streams.bind(("127.0.0.1", 0))
+            datagrams.bind(streams.getsockname())
+            return int(streams.getsockname()[1])
 
 
 # --- the three questions -----------------------------------------------------------------------

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, TypeAlias
 
 import pytest
-from hypothesis import event, given, settings, target
+from hypothesis import assume, event, given, settings, target
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -205,6 +205,7 @@ def test_a_live_node_that_can_be_reached_refutes(
     data: st.DataObject,
 ) -> None:
     """SWIM 4.2. The accusation may be of any incarnation from the node's own upwards."""
+    assume(kind is Suspect or CONFIGS[config].refute_death)
     hosts = HOSTS[:n]
     world = World(hosts, CONFIGS[config], seed=seed, owners_only=False)
     world.run(when * MS)

@@ -89,9 +89,10 @@ def _cost(work: Callable[[], object]) -> float:
     """Microseconds of CPU for one call, in the fastest of a few tries."""
     best = float("inf")
     for _ in range(TRIES):
-        calls, began = 0, time.process_time()
-        while (spent := time.process_time() - began) < SPAN_S / TRIES:
+        calls, spent, began = 0, 0.0, time.process_time()
+        while spent < SPAN_S / TRIES:
             work()
             calls += 1
+            spent = time.process_time() - began
         best = min(best, spent / calls)
     return best * 1e6

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from experiments import commands, detection
 from experiments.commands import experiment
-from experiments.engines import EngineError, dask
+from experiments.engines import Engine, EngineError, dask
+from experiments.experiment import Row, Verdict
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE_S = 250.0  # on a machine that does much else
@@ -121,6 +125,72 @@ def test_bad_input_is_one_line_and_status_2(words: str, complaint: str) -> None:
     assert done.stdout == ""
     assert complaint in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+# --- what goes wrong in a run ----------------------------------------------------------------
+
+WORDS = "run --all --nodes 8 --runs 2 --out"
+
+
+@pytest.fixture
+def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Experiments in this process, so that they can be spoiled; and only one of them."""
+
+    @contextmanager
+    def threads(jobs: int | None) -> Iterator[Engine]:
+        with ThreadPoolExecutor(1) as executor:
+            yield Engine(executor, 1, "a thread")
+
+    monkeypatch.setattr(commands, "local", threads)
+    monkeypatch.setattr(commands, "REGISTRY", {"detection": "How fast?"})
+
+
+@pytest.mark.usefixtures("in_threads")
+def test_runs_that_raise_are_told_with_the_command_that_repeats_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = detection.run
+
+    def fragile(params: detection.Params, seed: int) -> list[Row]:
+        if not params.lifeguard:
+            raise RuntimeError("out of order")
+        return run(params, seed)
+
+    monkeypatch.setattr(detection, "run", fragile)
+    done = CliRunner().invoke(experiment, [*WORDS.split(), str(tmp_path)])
+    assert done.exit_code == 1
+    assert done.stderr.count("a run failed: swimsim experiment once detection --seed") == 2
+    assert "out of order" in done.stderr
+    assert "S_min" in done.stdout, "the others are judged"
+    manifest = json.loads((tmp_path / "detection.json").read_text())
+    assert [crash["error"] for crash in manifest["crashes"]] == ["RuntimeError: out of order"] * 2
+    _, _, *words = shlex.split(manifest["crashes"][0]["command"])
+    again = CliRunner().invoke(experiment, words)
+    assert str(again.exception) == "out of order"
+
+
+VERDICTS = {  # what the experiment says, and the exit status
+    "fails": (Verdict("c", "b", "m", passed=False), 1),
+    "is explained": (Verdict("c", "b", "m", passed=False, explanation="because"), 0),
+    "is informative": (Verdict("c", "b", "m", passed=False, binding=False), 0),
+    "cannot be told": (None, 1),
+}
+
+
+@pytest.mark.usefixtures("in_threads")
+@pytest.mark.parametrize(("verdict", "status"), VERDICTS.values(), ids=VERDICTS)
+def test_a_line_that_fails_is_status_1_unless_it_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: Verdict | None, status: int
+) -> None:
+    def verdicts(rows: pd.DataFrame) -> list[Verdict]:
+        if verdict is None:
+            raise ValueError("nothing to judge")
+        return [verdict]
+
+    monkeypatch.setattr(detection, "verdicts", verdicts)
+    done = CliRunner().invoke(experiment, [*WORDS.split(), str(tmp_path)])
+    assert done.exit_code == status, done.output
+    assert (verdict.word if verdict else "nothing to judge") in done.output
 
 
 # --- a sweep that is killed ------------------------------------------------------------------

@@ -21,7 +21,7 @@ from tests.sim.worlds import machine
 def rows() -> pd.DataFrame:
     """A small grid with every kind of cell."""
     cells = [
-        Cell(Params(100, "suspicion"), 40),
+        Cell(Params(100, "suspicion"), 120),
         Cell(Params(100, "crash"), 2),
         Cell(Params(100, "crash", 0.1), 1),
         Cell(Params(200, "crashes"), 1),
@@ -111,5 +111,5 @@ def test_table_and_figure_of_a_small_grid(rows: pd.DataFrame) -> None:
     assert (table.censored == 0).all()
     expected = table.dropna(subset=["expected_s"])
     assert set(expected.quantity) == set(scale.WORDS.values()) - {"all survivors know"}
-    assert scale.tables(rows)["cost"].push_pull_every_s.tolist() == [60.0]
+    assert scale.tables(rows)["cost of a node"].push_pull_s.tolist() == [60.0]
     assert len(scale.figure(rows).axes) == 3

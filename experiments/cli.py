@@ -151,6 +151,7 @@ def _save_runs(
             written.append(path)
         if "events" in cluster.trace.record:
             path = out / f"views-{seed}.png"
-            scenes.membership(cluster, plan.scenario.faults).savefig(path, dpi=150)
+            title = ", ".join(filter(None, (plan.scenario.title, f"seed {seed}")))
+            scenes.membership(cluster, plan.scenario.faults, title).savefig(path, dpi=150)
             written.append(path)
     return written

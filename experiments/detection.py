@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -401,12 +402,13 @@ def _draw_growth(axes: Axes, main: pd.DataFrame) -> None:
     published = [periods * period for periods in SWIM_FIG_3A.values()]
     axes.plot(list(SWIM_FIG_3A), published, "kx", label="SWIM (2002) Fig. 3a, suspicion, periods")
     axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.35 * axes.get_ylim()[1])  # room for the legend above the bands
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.set_xlabel("members n")
     axes.set_ylabel("time after the crash (s)")
     axes.set_title("mean (95 % CI); band: median to 99th percentile", fontsize=9)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="upper left")
+    axes.legend(fontsize=8, loc="upper left", ncols=2)
 
 
 def _draw_distributions(axes: Axes, main: pd.DataFrame) -> None:
@@ -425,7 +427,7 @@ def _draw_distributions(axes: Axes, main: pd.DataFrame) -> None:
     axes.set_ylabel(f"share of {len(main)} runs")
     axes.set_title(f"n = {n}", fontsize=9)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="upper left")
+    axes.legend(fontsize=8, loc="upper left", ncols=2)
 
 
 def _draw_survival(axes: Axes, rows: pd.DataFrame) -> None:

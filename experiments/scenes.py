@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from backends.sim.cluster import Cluster
-from backends.sim.faults import Fault
+from backends.sim.faults import Churn, Degrade, Fault, Flap, Partition, Pause, Slow
 from experiments.style import BLUE, SERIES, VERMILION
 from swimsim.terms import SECOND, NodeId
 
@@ -20,11 +20,11 @@ POINTS = 400
 MOST_EDGES = 600  # more are a black disc
 
 
-def membership(cluster: Cluster, faults: Sequence[Fault] = ()) -> Figure:
+def membership(cluster: Cluster, faults: Sequence[Fault] = (), title: str = "") -> Figure:
     """How many members the nodes of a run believed present, over time, and when faults struck.
 
-    The band spans all nodes that run, the line is their median; the lower panel counts the
-    suspicions in force at all nodes.
+    Dotted lines are faults, dashed ones their ends. The band spans all nodes that run, the line
+    is their median; the lower panel counts the suspicions in force at all nodes.
     """
     events = cluster.trace.events()
     grid = np.linspace(0, cluster.now / SECOND, POINTS)
@@ -47,21 +47,26 @@ def membership(cluster: Cluster, faults: Sequence[Fault] = ()) -> Figure:
     lower.set_ylabel("suspicions\nin force")
     lower.set_ylim(bottom=0)
     lower.set_xlabel("simulated time (s)")
-    for at, kinds in _strikes(faults).items():
-        for axes in (upper, lower):
-            axes.axvline(at, color="0.4", linestyle=":", linewidth=1)
-        upper.annotate(
-            kinds,
-            (at, 1.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(-2, -3),
-            textcoords="offset points",
-            rotation=90,
-            fontsize=7,
-            va="top",
-            ha="right",
-            color="0.3",
-        )
+    for named, dash in ((_strikes(faults), ":"), (_ends(faults), "--")):
+        for at, kinds in named.items():
+            if at > grid[-1]:
+                continue
+            for axes in (upper, lower):
+                axes.axvline(at, color="0.4", linestyle=dash, linewidth=1)
+            upper.annotate(
+                kinds,
+                (at, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 2),
+                textcoords="offset points",
+                rotation=35,
+                fontsize=7,
+                va="bottom",
+                ha="left",
+                color="0.3",
+            )
+    if title:
+        picture.suptitle(title, fontsize=10)
     upper.legend(loc="lower left", fontsize=8)
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
@@ -120,6 +125,24 @@ def _strikes(faults: Sequence[Fault]) -> dict[float, str]:
     for fault in faults:
         kind, at = type(fault).__name__.lower(), fault.at / SECOND
         named[at] = f"{named[at]}, {kind}" if at in named else kind
+    return named
+
+
+def _ends(faults: Sequence[Fault]) -> dict[float, str]:
+    """When faults end by themselves, as far as their schedule tells."""
+    named: dict[float, str] = {}
+    for fault in faults:
+        match fault:
+            case Partition(heal_after=lasts) if lasts:
+                end, word = fault.at + lasts, "heals"
+            case Pause(duration=lasts) | Slow(duration=lasts) | Degrade(duration=lasts) if lasts:
+                end, word = fault.at + lasts, f"{type(fault).__name__.lower()} ends"
+            case Flap(until=until) | Churn(until=until):
+                end, word = until, f"{type(fault).__name__.lower()} ends"
+            case _:
+                continue
+        at = end / SECOND
+        named[at] = f"{named[at]}, {word}" if at in named else word
     return named
 
 

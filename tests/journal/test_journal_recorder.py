@@ -362,8 +362,8 @@ def test_a_file_that_cannot_be_begun_does_not_push_out_the_older_ones(
     disk.failing = OSError(28, "No space left on device")
     lead(recorder, life, 150, 250)
     time.sleep(0.2)
-    disk.failing = None
     newest = {each.name: each.read_bytes() for each in pieces(tmp_path / "j")}
+    disk.failing = None
     assert kept["j"] in (newest["j"], newest.get("j.1"))
     recorder.close()
     check(*pieces(tmp_path / "j"))

@@ -15,7 +15,7 @@ import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncio_dgram
 from asyncio_dgram.aio import DatagramServer
@@ -36,6 +36,7 @@ OUTBOX = 4_096  # packets that may wait to be sent; more are dropped
 STREAMS_AT_ONCE = 127  # inbound; memberlist refuses the 128th push/pull
 STREAMS_HELD = 64 * 1024 * 1024  # bytes of streams that may wait for their end, together
 CHUNK = 65_536
+AT_ONCE = 64  # datagrams that are taken from a socket before others have their turn
 PORT_TRIES = 10
 SETTLING = 5  # rounds of the loop in which asyncio closes what it was told to close
 
@@ -175,10 +176,31 @@ class Transport:
             except OSError:  # an ICMP error about a packet sent before
                 self.counters["packets undeliverable"] += 1
                 continue
-            self.counters["packets received"] += 1
-            self.counters["packet bytes received"] += len(data)
             assert isinstance(source, tuple)
-            self._on_packet(data, (str(source[0]), int(source[1])))
+            self._take(data, source)
+            self._drain()
+
+    def _drain(self) -> None:
+        """Take what else has come already.
+
+        asyncio's own loop reads one datagram of a socket in each of its rounds. Where hundreds of
+        nodes share a loop a round takes long, so acks would wait behind all that came before.
+        """
+        _, packets = self._sockets
+        try:
+            for _ in range(AT_ONCE):
+                if self._closed:
+                    return
+                self._take(*packets.recvfrom(CHUNK))
+        except BlockingIOError:
+            pass
+        except OSError:  # about a packet sent before
+            self.counters["packets undeliverable"] += 1
+
+    def _take(self, data: bytes, source: Any) -> None:
+        self.counters["packets received"] += 1
+        self.counters["packet bytes received"] += len(data)
+        self._on_packet(data, (str(source[0]), int(source[1])))
 
     # --- streams -------------------------------------------------------------------------
 

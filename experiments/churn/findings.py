@@ -229,6 +229,14 @@ def _judge_survivors(rows: pd.DataFrame) -> Iterator[Verdict]:
         )
 
 
+DEAF_EXPLAINED = (
+    "Each cycle ends in a verdict of death, at S_min and a few seconds. But its gossip is over when "
+    "the member hears again, and nothing in a ping or an ack tells it: it learns of its death from "
+    "a push/pull, or from Serf's reconnect, which makes about one attempt each 30 s in the whole "
+    "group. Some of its 20 s pass without either, and the cycle with them."
+)
+
+
 def _judge_flip_flop(params: Params, group: pd.DataFrame) -> Iterator[Verdict]:
     """Members that hear nothing for 20 s in every 40 come and go, and are never gone for good."""
     gone, swinging = float(group.removed_for_good.max()), float(group.oscillating.min())
@@ -243,6 +251,7 @@ def _judge_flip_flop(params: Params, group: pd.DataFrame) -> Iterator[Verdict]:
         "at least one a cycle at half of the observers or more",
         f"at {swinging:.0%}; {group.returns_per_cycle.mean():.2f} a cycle on average",
         swinging >= 0.5,
+        DEAF_EXPLAINED,
     )
 
 

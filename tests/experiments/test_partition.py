@@ -26,7 +26,7 @@ def test_a_split_is_noticed_on_both_sides_and_mended() -> None:
     assert found["full_s"] == max(found["small_full_s"], found["large_full_s"])
     assert found["condemned"] == 1
     assert found["same_side_dead"] == 0
-    assert 0 < found["met_s"] <= found["merged_s"] < 120
+    assert 0 < found["met_s"] <= found["merged_s"] <= found["agreed_s"] < 120
     assert found["views"] == 1
     assert found["incarnations_kept"]
 
@@ -70,7 +70,8 @@ def test_cells_are_valid_and_distinct(scale: str) -> None:
 GOOD = {
     "kind": "run", "first_dead_s": 8.25, "limit_s": 300.0, "condemned": 1.0,
     "same_side_dead": 0, "collateral_dead": 0, "attempt_s": 0.5, "met_s": 0.6, "merged_s": 12.0,
-    "watched_s": 300.0, "views": 1, "incarnations_kept": True, "refutations": 3, "packets": 99,
+    "watched_s": 300.0, "agreed_s": 13.0, "views": 1, "incarnations_kept": True,
+    "refutations": 3, "packets": 99,
 }  # fmt: skip
 
 CELLS: dict[Params, dict[str, Any]] = {

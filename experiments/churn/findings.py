@@ -230,10 +230,10 @@ def _judge_survivors(rows: pd.DataFrame) -> Iterator[Verdict]:
 
 
 DEAF_EXPLAINED = (
-    "Each cycle ends in a verdict of death, at S_min and a few seconds. But its gossip is over when "
-    "the member hears again, and nothing in a ping or an ack tells it: it learns of its death from "
-    "a push/pull, or from Serf's reconnect, which makes about one attempt each 30 s in the whole "
-    "group. Some of its 20 s pass without either, and the cycle with them."
+    "Each cycle ends in a verdict of death, at S_min and a few seconds. But gossip of it is over "
+    "when the member hears again, and nothing in a ping or an ack tells it: it learns of its death "
+    "from a push/pull, or from Serf's reconnect, which makes about one attempt each 30 s in the "
+    "whole group. Some of its 20 s pass without either, and the cycle with them."
 )
 
 

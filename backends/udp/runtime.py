@@ -446,6 +446,13 @@ class Runtime(SerfVerbs):
         self._wake = asyncio.get_running_loop().call_later(wait, self._on_alarm)
 
     def _on_alarm(self) -> None:
+        """A timer is due; but first what has come is heard, or a late loop would accuse others.
+
+        Where many nodes share a loop that is busy, the answer to a probe may lie there unread
+        when its deadline has passed.
+        """
+        self._alarm = 0  # until the end of this, no other is set
+        self._transport.hear()
         self._wake = None
         now = self._clock.now()
         while self._timers and self._timers[0][0] <= now:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 
 import asyncio_dgram
-from asyncio_dgram.aio import DatagramServer
+from asyncio_dgram.aio import DatagramServer, Protocol
 
 from backends.udp import addresses
 from swimsim.messages import Request, Response
@@ -84,19 +84,22 @@ class Transport:
         except BaseException:
             await self.close()
             raise
-        self.spawn(self._receive(datagrams))
         self.spawn(self._transmit(datagrams))
         return bound
 
     async def _attach(self, packets: socket.socket) -> DatagramServer:
-        attaching = asyncio.create_task(asyncio_dgram.from_socket(packets))
+        parts = asyncio.Queue[Any](), asyncio.Queue[Any](), asyncio.Event()
+        attaching = asyncio.create_task(
+            asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: _Packets(self._take, self._hear, self._on_trouble, *parts), sock=packets
+            )
+        )
         try:
             await asyncio.shield(attaching)
         finally:  # cut off in the middle, uvloop would keep the socket for good
-            attached = await attaching
-            assert isinstance(attached, DatagramServer)
-            self._datagrams = attached
-        return attached
+            attached: Any = (await attaching)[0]
+            self._datagrams = DatagramServer(attached, *parts)
+        return self._datagrams
 
     async def close(self) -> None:
         """Close every socket and end every task; again, it does nothing."""
@@ -134,11 +137,34 @@ class Transport:
     # --- packets -------------------------------------------------------------------------
 
     def send(self, data: bytes, to: SocketAddress) -> None:
-        """Send a datagram soon; drop it when too many wait."""
+        """Send a datagram: now, or as soon as the system takes it; drop it when too many wait.
+
+        By way of a task it would be under way a round of the loop later, which is long where many
+        nodes share one.
+        """
+        if self._datagrams is None or self._closed:
+            return
+        _, packets = self._sockets
+        if ":" not in to[0] and packets.family == socket.AF_INET6:
+            to = (f"::ffff:{to[0]}", to[1])
+        try:
+            packets.sendto(data, to)
+        except BlockingIOError:
+            self._postpone(data, to)
+        except OSError:
+            self.counters["packets not sent"] += 1
+        else:
+            self._count(data)
+
+    def _postpone(self, data: bytes, to: SocketAddress) -> None:
         try:
             self._outbox.put_nowait((data, to))
         except asyncio.QueueFull:
             self.counters["packets dropped, outbox full"] += 1
+
+    def _count(self, data: bytes) -> None:
+        self.counters["packets sent"] += 1
+        self.counters["packet bytes sent"] += len(data)
 
     async def flush(self) -> None:
         """Wait until what is to be sent has been sent."""
@@ -146,46 +172,20 @@ class Transport:
             await asyncio.sleep(0)
 
     async def _transmit(self, datagrams: DatagramServer) -> None:
-        listens_on_v6 = datagrams.socket.family == socket.AF_INET6
         while True:
-            data, (host, port) = await self._outbox.get()
-            if listens_on_v6 and ":" not in host:
-                host = f"::ffff:{host}"
-            self.counters["packets undeliverable"] += _complaints(datagrams)
+            data, to = await self._outbox.get()
             try:
-                await datagrams.send(data, (host, port))
-                failed = _complaints(datagrams)
+                await datagrams.send(data, to)
             except asyncio_dgram.TransportClosed:
                 return
-            except (OSError, ValueError):  # uvloop: an address of the other family
-                failed = 1
-            if failed:
-                self.counters["packets not sent"] += 1
-                continue
-            self.counters["packets sent"] += 1
-            self.counters["packet bytes sent"] += len(data)
+            self._count(data)
 
-    async def _receive(self, datagrams: DatagramServer) -> None:
-        while True:
-            try:
-                data, source = await datagrams.recv()
-            except asyncio_dgram.TransportClosed:
-                if not self._closed:
-                    raise
-                return
-            except OSError:  # an ICMP error about a packet sent before
-                self.counters["packets undeliverable"] += 1
-                continue
-            assert isinstance(source, tuple)
-            self._take(data, source)
-            self._drain()
+    def hear(self) -> None:
+        """Take what has come and lies in the socket."""
+        if self._datagrams is not None:
+            self._hear()
 
-    def _drain(self) -> None:
-        """Take what else has come already.
-
-        asyncio's own loop reads one datagram of a socket in each of its rounds. Where hundreds of
-        nodes share a loop a round takes long, so acks would wait behind all that came before.
-        """
+    def _hear(self) -> None:
         _, packets = self._sockets
         try:
             for _ in range(AT_ONCE):
@@ -194,13 +194,23 @@ class Transport:
                 self._take(*packets.recvfrom(CHUNK))
         except BlockingIOError:
             pass
-        except OSError:  # about a packet sent before
+        except OSError as error:  # about a packet sent before
+            self._on_trouble(error)
+
+    def _on_trouble(self, error: Exception | None) -> None:
+        """The socket reports an error, about a packet sent before; None: it is no more."""
+        if error is not None:
             self.counters["packets undeliverable"] += 1
+        elif not self._closed:
+            self._on_error(ConnectionError("the socket for packets was closed"))
 
     def _take(self, data: bytes, source: Any) -> None:
         self.counters["packets received"] += 1
         self.counters["packet bytes received"] += len(data)
-        self._on_packet(data, (str(source[0]), int(source[1])))
+        try:
+            self._on_packet(data, (str(source[0]), int(source[1])))
+        except Exception as error:  # uvloop would close the socket for it
+            self._on_error(error)
 
     # --- streams -------------------------------------------------------------------------
 
@@ -295,19 +305,37 @@ class Transport:
         raise stream.ended(decoder)
 
 
-def _complaints(datagrams: DatagramServer) -> int:
-    """How many errors the socket has met since this was last asked.
+class _Packets(Protocol):
+    """asyncio-dgram's protocol, except that a packet is handled in the moment it is read.
 
-    asyncio-dgram would raise them instead of sending the next packet, which is not at fault.
+    It would wait in a queue for a task until the loop's next round; and of each socket, asyncio's
+    own loop reads one datagram in a round. Where hundreds of nodes share a loop a round takes
+    long. So everything that has come is taken at once, and the answers go out at once: from ping
+    to ack is one round, and no node sees a deadline pass before it has heard what came for it.
     """
-    found = 0
-    while True:
-        try:
-            _ = datagrams.exception
-        except Exception:  # whatever was met, of which only the number matters
-            found += 1
-        else:
-            return found
+
+    def __init__(
+        self,
+        take: Callable[[bytes, Any], None],
+        hear: Callable[[], None],
+        on_trouble: Callable[[Exception | None], None],
+        *parts: Any,
+    ) -> None:
+        super().__init__(*parts)
+        self._take = take
+        self._hear = hear
+        self._on_trouble = on_trouble
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self._take(data, addr)
+        self._hear()
+
+    def error_received(self, exc: Exception) -> None:
+        self._on_trouble(exc)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(None)
+        self._on_trouble(None)
 
 
 def _bound(place: Address) -> tuple[socket.socket, socket.socket]:

@@ -12,13 +12,16 @@ from msgspec.structs import replace
 
 from backends.udp import Runtime
 from swimsim.config import LAN
-from tests.udp.loopback import LOOPS, here, live, node, nothing_left, place
+from swimsim.effects import Event
+from tests.udp.loopback import LOOPS, here, live, node, nothing_left, place, together
 
 NODES = 100
 AT_ONCE = 50  # joins
 LIMIT_S = 300
 BURST = 60  # datagrams
-ROUNDS = 12
+ROUNDS = 2
+SLOW_ROUNDS = 25
+SLOW_S = 0.2
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -32,6 +35,25 @@ async def test_what_has_come_is_taken_in_few_rounds_of_the_loop(loop: str) -> No
         for _ in range(ROUNDS):
             await asyncio.sleep(0)
         assert a.counters["packets received"] == BURST
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@live
+async def test_who_is_late_hears_before_it_judges(loop: str) -> None:
+    """Where a round of the loop takes long, nobody is accused for that.
+
+    From ping to ack are two rounds at most, and no deadline is looked at before what came is heard.
+    """
+    accused: list[Event] = []
+    watching = {"listener": accused.append}
+    async with node("a", config=LAN, **watching) as a, node("b", config=LAN, **watching) as b:
+        await together(a, b)
+        accused.clear()
+        for _ in range(SLOW_ROUNDS):
+            time.sleep(SLOW_S)
+            await asyncio.sleep(0)
+        assert a.counters["ack received"] > 0 < b.counters["ack received"]
+        assert not accused
 
 
 async def agree(nodes: list[Runtime]) -> None:

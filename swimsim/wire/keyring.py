@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
+from string import whitespace
 from typing import Literal, TypeAlias
 
 from cryptography.exceptions import InvalidTag
@@ -72,15 +73,16 @@ def checked(key: bytes) -> bytes:
 
 def parse_key(text: str) -> bytes:
     """The key that ``text`` is the base64 of; raises ``KeyringError``."""
-    wrong = wrong_at(text.strip())
+    data = text.strip(whitespace)  # of all that Unicode calls space, only ASCII's
+    wrong = wrong_at(data)
     if wrong is not None:
         raise KeyringError(f"illegal base64 data at input byte {wrong}")
-    return checked(b64decode(text))
+    return checked(b64decode(data))
 
 
 def wrong_at(text: str) -> int | None:
     """At which byte a text stops being base64, as Go counts, or None."""
-    data = text.encode("utf-8", "surrogateescape").decode("latin-1")
+    data = text.encode("utf-8", "surrogatepass").decode("latin-1")
     place, filled = 0, 0
     while place < len(data):
         character = data[place]

@@ -62,6 +62,11 @@ REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "not base64": (lambda: parse_key("not a key!"), "illegal base64 data at input byte 3"),
     "not even ASCII": (lambda: parse_key("schlüssel"), "illegal base64 data at input byte 4"),
+    "a space that is not ASCII's": (
+        lambda: parse_key("TTT=\N{NO-BREAK SPACE}"),
+        "illegal base64 data at input byte 4",
+    ),
+    "half a character": (lambda: parse_key("AA\ud800"), "illegal base64 data at input byte 2"),
     "padding lacks": (lambda: parse_key("AAAA" * 5 + "A"), "illegal base64 data at input byte 20"),
     "17 bytes of base64": (
         lambda: parse_key(base64.b64encode(bytes(17)).decode()),

@@ -122,7 +122,8 @@ class Runtime(SerfVerbs):
     ``swimsim.wire.Envelope``. ``tags`` are Serf's and stand in place of ``meta``. ``restore``
     is what an earlier life remembered. ``save_keyring`` keeps a ring that the cluster changed,
     before the change is acknowledged; it runs in a thread and may raise OSError. ``listener`` is
-    called with every event, in the midst of things: it must not ask anything of the node.
+    called with every event, in the midst of things: it must not ask anything of the node; what
+    it raises is reported, and costs nothing else.
     ``seed`` is all of the node's randomness; by default the system provides it. Raises
     ValueError for what no member can be.
 
@@ -405,7 +406,10 @@ class Runtime(SerfVerbs):
             return
         self.node, effects = self._step(self.node, now, input)
         for effect in effects:
-            self._perform(now, effect)
+            try:
+                self._perform(now, effect)
+            except Exception as error:  # the timers that follow are the node's pulse
+                self._on_error(error)
 
     def _perform(self, now: Micros, effect: Effect) -> None:
         match effect:

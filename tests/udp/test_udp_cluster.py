@@ -638,6 +638,27 @@ class Full:
 
 
 @live
+async def test_a_listener_that_fails_costs_nothing_but_its_complaint() -> None:
+    """What the step that it was told of asks for besides, timers above all, is done."""
+    loop, complaints = asyncio.get_running_loop(), []
+    watch = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: complaints.append(context["exception"]))
+
+    def faulty(event: Any) -> None:
+        raise ZeroDivisionError("as arranged")
+
+    async with node("a", listener=faulty) as a, node("b") as b:
+        await together(a, b)
+        acks = a.counters["ack received"]
+        await until(lambda: a.counters["ack received"] >= acks + 3)
+        b.node = None  # mute: it must still be suspected, and fail
+        await until(lambda: states(a)["b"] == "dead")
+    loop.set_exception_handler(watch)
+    assert {type(each) for each in complaints} == {ZeroDivisionError}
+    assert len(complaints) == a.counters["internal errors"] >= 4
+
+
+@live
 async def test_an_input_that_the_node_fails_on_costs_only_that_input() -> None:
     """It is a bug, and it is said so; but no stranger and no timer ends the node with it."""
     loop, complaints = asyncio.get_running_loop(), []

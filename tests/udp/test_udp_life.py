@@ -199,6 +199,21 @@ async def test_a_stop_right_after_a_connection_was_made_leaves_nothing() -> None
             assert len(asyncio.all_tasks()) == 1
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("rounds", range(8))
+@live
+async def test_a_stop_that_is_cancelled_can_be_asked_for_again(loop: str, rounds: int) -> None:
+    async with node("b") as b:
+        a = await node("a").start()
+        await a.join([here(b)])
+        stopping = asyncio.create_task(a.stop())
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        stopping.cancel()
+        await asyncio.wait([stopping])
+        await a.stop()
+
+
 @live
 async def test_the_body_failing_stops_the_node() -> None:
     with nothing_left(), pytest.raises(ZeroDivisionError):

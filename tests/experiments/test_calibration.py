@@ -13,7 +13,13 @@ from swimsim import LAN, MS
 CRASHES = 100
 
 
-def rows(shift: float = 0.0, idle: float | None = 0.9, load: float = 2.0) -> pd.DataFrame:
+def rows(
+    shift: float = 0.0,
+    idle: float | None = 0.9,
+    load: float = 2.0,
+    size: int = 300,
+    missed: int = 0,
+) -> pd.DataFrame:
     """Crashes of both worlds, those of the real one later by a share."""
     chance = np.random.default_rng(1)
     found = []
@@ -26,9 +32,17 @@ def rows(shift: float = 0.0, idle: float | None = 0.9, load: float = 2.0) -> pd.
                     "nodes": 16,
                     "probe_interval": 200 * MS,
                     "world": world,
+                    "t_ping": late * first / 4,
                     "t_suspicion": late * first / 2,
                     "t_first": late * first,
                     "t_full": late * first * 1.1,
+                    "t_told": late * first / 4,
+                    "t_all_told": late * first / 2,
+                    "missed": int(world == "real" and place < missed),
+                    "kind": "Ping" if world == "real" and place == 0 else None,
+                    "packets": 10,
+                    "bytes": size,
+                    "foreseen": 300,
                     "false_positives": 0,
                     "packets_node_s": load if world == "real" else 2.0 if place == 0 else None,
                     "cpu_idle": idle if world == "real" else None,
@@ -54,6 +68,17 @@ def test_a_world_that_is_later_by_a_tenth_fails() -> None:
 def test_a_member_that_says_too_much_fails() -> None:
     failed = [verdict.claim for verdict in verdicts(rows(load=2.1)) if verdict.fails]
     assert failed == ["n=16: packets sent by a quiet member"]
+
+
+def test_a_packet_of_another_size_than_foreseen_fails() -> None:
+    (failed,) = (verdict for verdict in verdicts(rows(size=301)) if verdict.fails)
+    assert failed.claim == "n=16: bytes of packets"
+    assert failed.measured == "Ping: 301 instead of 300"
+
+
+def test_gossip_that_misses_more_in_one_world_is_said() -> None:
+    (said,) = (verdict for verdict in verdicts(rows(missed=9)) if verdict.word == "differs")
+    assert said.measured.startswith("real 9 of 100, simulated 0 of 1000")
 
 
 def test_a_busy_machine_explains_and_hides_nothing() -> None:
@@ -102,7 +127,7 @@ def test_idleness_is_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_both_sizes_in_a_quick_and_in_a_full_run() -> None:
-    for scale, crashes in [("quick", 12), ("full", 300)]:
+    for scale, crashes in [("quick", 12), ("full", 550)]:
         sizes = [(cell.params.nodes, cell.params.crashes) for cell in cells(scale)]
         assert sizes == [(16, crashes), (32, crashes)]
 
@@ -119,17 +144,26 @@ def test_all_times_keep_their_proportions() -> None:
         assert getattr(LAN, name) == 10 * getattr(config, name), name
 
 
-def test_one_crash_among_three_processes() -> None:
-    found = calibration.run(Params(3, 1, quiet=1_000 * MS), seed=7)
+def test_one_crash_in_each_of_two_groups_of_three_processes() -> None:
+    found = calibration.run(Params(3, 1, groups=2, quiet=1_000 * MS), seed=7)
     frame = pd.DataFrame(found).assign(nodes=3, probe_interval=200 * MS)
-    real, simulated = (frame[frame.world == world] for world in ("real", "simulated"))
-    assert (len(real), len(simulated)) == (1, 10)
+    crashes = frame.dropna(subset=["t_first"])
+    real, simulated = (crashes[crashes.world == world] for world in ("real", "simulated"))
+    assert (len(real), len(simulated)) == (2, 20)
     for part in (real, simulated):
-        assert (part.t_suspicion > 0).all()
+        assert (part.t_ping > 0).all()
+        assert (part.t_ping <= part.t_suspicion).all()
         assert (part.t_suspicion <= part.t_first).all()
         assert (part.t_first <= part.t_full).all()
+    told = frame.dropna(subset=["missed"])
+    assert told.world.value_counts().to_dict() == {"real": 2, "simulated": 20}
+    reached = told.dropna(subset=["t_all_told"])
+    assert (reached.t_told <= reached.t_all_told).all()
     assert 0 < real.rtt_us.iloc[0] < 1e6
-    assert len(table(frame)) == 3
-    assert len(verdicts(frame)) == 15
-    assert {verdict.word for verdict in verdicts(frame)} >= {"too few runs"}
+    assert len(table(frame)) == 6
+    found_verdicts = verdicts(frame)
+    assert len(found_verdicts) == 29
+    (sizes,) = (each for each in found_verdicts if "bytes of packets" in each.claim)
+    assert sizes.passed, sizes.measured
+    assert {verdict.word for verdict in found_verdicts} >= {"too few runs"}
     assert figure(frame).axes

@@ -238,6 +238,10 @@ class Idleness:
         """The share in the busiest second since the mark; None: none is over, or not known."""
         return min(self._shares, default=None)
 
+    def latest(self) -> float | None:
+        """The share in the latest second, as ``least``."""
+        return self._shares[-1] if self._shares else None
+
     def end(self) -> None:
         """Watch no longer."""
         self._ended.set()
@@ -277,6 +281,7 @@ class RealGroup:
         self.processes: dict[str, subprocess.Popen[str]] = {}
         self.ports: dict[str, int] = {}
         self.present: dict[str, set[str]] = {}  # by member: whom it holds alive
+        self.health: dict[str, int] = {}
         self.suspected: list[tuple[float, str, str]] = []
         self.failed: list[tuple[float, str, str]] = []  # when, observer, subject
         self.pings: dict[str, list[float]] = {}  # by subject: when somebody pinged it
@@ -313,13 +318,14 @@ class RealGroup:
 
     def crash(self) -> Row:
         """Kill one member at a random phase, see how that becomes known, and bring it back."""
-        self._drain(self.random.uniform(1, 2) * self.params.probe_interval / SECOND)
+        self._calm()
         self.idleness.mark()
         self.suspected.clear()
         self.failed.clear()
         self.pings.clear()
         victim = self.random.choice(self.names[1:])
         witnesses = [name for name in self.names if name != victim]
+        unwell = sum(self.health.values())
         process = self.processes.pop(victim)
         died = time.monotonic()
         process.send_signal(signal.SIGKILL)
@@ -340,6 +346,7 @@ class RealGroup:
             "t_full": max(known.values()) - died,
             "false_positives": sum(about != victim for _, _, about in self.failed),
         }
+        row["unwell"] = unwell  # health scores of all at the crash
         row["cpu_idle"] = self.idleness.least()  # beside the crash, not beside a member's start
         self._start(victim)
         self._until(self._is_settled, f"{victim} to be back")
@@ -347,7 +354,7 @@ class RealGroup:
 
     def tell(self, number: int) -> Row:
         """Have one member tell the others something, and see when each is told."""
-        self._drain(self.random.uniform(1, 2) * self.params.probe_interval / SECOND)
+        self._calm()
         name, origin = f"news-{number}", self.random.choice(self.names)
         told = self.told[name] = {}
         self._tell(origin, f"fire {name}")
@@ -356,7 +363,8 @@ class RealGroup:
             self._until(lambda: len(told) == len(self.names), "everybody to be told", limit)
         began = self.fired[name]
         late = [at - began for who, at in told.items() if who != origin]
-        return _infection(self.params, [each for each in late if each <= limit])
+        infection = _infection(self.params, [each for each in late if each <= limit])
+        return {**infection, "cpu_idle": self.idleness.latest()}
 
     def packets(self) -> list[Row]:
         """What was sent since the quiet time, by those who live: for each kind, what it took."""
@@ -418,9 +426,15 @@ class RealGroup:
         pipe.write(word + "\n")
         pipe.flush()
 
+    def _calm(self) -> None:
+        """Wait until the group has settled, and then to a random phase of the probe interval."""
+        self._until(self._is_settled, "the group to settle")
+        self._drain(self.random.uniform(1, 2) * self.params.probe_interval / SECOND)
+
     def _is_settled(self) -> bool:
+        """Whether all know all and are healthy: who is not probes less often."""
         everybody = set(self.names)
-        return all(self.present[name] == everybody for name in self.names)
+        return all(self.present[name] == everybody and not self.health[name] for name in self.names)
 
     def _until(
         self, condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S
@@ -444,6 +458,9 @@ class RealGroup:
             case "started":
                 self.ports[name] = what["port"]
                 self.present[name] = {name}
+                self.health[name] = 0
+            case "health":
+                self.health[name] = what["score"]
             case "alive":
                 self.present[name].add(what["member"])
             case "suspected":
@@ -599,8 +616,8 @@ def _judge_idleness(what: str, real: pd.DataFrame) -> Verdict:
     busy = int((shares < IDLE).sum())
     return Verdict(
         f"{what}: the machine had time",
-        f"{IDLE:.0%} of the processors idle in each second of a crash",
-        f"less beside {busy} of {len(shares)} crashes, least {shares.min():.0%}"
+        f"{IDLE:.0%} of the processors idle in each second of a crash and of an event",
+        f"less beside {busy} of {len(shares)} crashes and events, least {shares.min():.0%}"
         if len(shares)
         else "unknown",
         not busy if len(shares) else None,

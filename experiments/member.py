@@ -28,6 +28,7 @@ from swimsim.effects import (
     Cleared,
     Event,
     Failed,
+    HealthChanged,
     Joined,
     Send,
     Suspected,
@@ -142,6 +143,8 @@ async def _report(seen: asyncio.Queue[tuple[float, Event]], watch: Watch) -> Non
                 _say("suspected", at, member=name)
             case Failed(name):
                 _say("failed", at, member=name, pinged=list(watch.pinged[name]))
+            case HealthChanged(score):
+                _say("health", at, score=score)
             case UserEventReceived(name=name):
                 _say("told", at, name=name)
 

@@ -85,7 +85,7 @@ def test_a_busy_machine_explains_and_hides_nothing() -> None:
     found = verdicts(rows(shift=0.1, idle=0.1))
     assert {verdict.word for verdict in found} == {"differs", "explained", "pass"}
     (machine,) = (verdict for verdict in found if verdict.word == "differs")
-    assert machine.measured == "less beside 100 of 100 crashes, least 10%"
+    assert machine.measured == "less beside 100 of 100 crashes and events, least 10%"
 
 
 def test_false_positives_are_not_explained_by_a_busy_machine() -> None:
@@ -121,9 +121,9 @@ def test_idleness_is_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
     watch._ended = Clock()  # type: ignore[assignment]
     watch._watch()
     assert watch._shares == [0.5, 0.0]
-    assert watch.least() == 0.0
+    assert watch.least() == watch.latest() == 0.0
     watch.mark()
-    assert watch.least() is None
+    assert watch.least() is watch.latest() is None
 
 
 def test_both_sizes_in_a_quick_and_in_a_full_run() -> None:
@@ -159,6 +159,7 @@ def test_one_crash_in_each_of_two_groups_of_three_processes() -> None:
     assert told.world.value_counts().to_dict() == {"real": 2, "simulated": 20}
     reached = told.dropna(subset=["t_all_told"])
     assert (reached.t_told <= reached.t_all_told).all()
+    assert (real.unwell >= 0).all()
     assert 0 < real.rtt_us.iloc[0] < 1e6
     assert len(table(frame)) == 6
     found_verdicts = verdicts(frame)

@@ -6,7 +6,7 @@ Effects are orders, to be carried out in the order given. ``Then`` is for the no
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, final
 
 from msgspec import Struct
 
@@ -268,6 +268,7 @@ SerfNews: TypeAlias = Input | News | User | Event
 # --- effects -----------------------------------------------------------------------------
 
 
+@final
 class Send(Struct, frozen=True, gc=False, tag=True):
     """Send one packet that holds these messages."""
 
@@ -277,6 +278,7 @@ class Send(Struct, frozen=True, gc=False, tag=True):
     piggyback: bool = False  # for ``node.step``: fill what room is left with broadcasts
 
 
+@final
 class After(Struct, frozen=True, gc=False, tag=True):
     """Feed ``input`` back once ``delay`` has passed; it is never cancelled."""
 
@@ -284,6 +286,7 @@ class After(Struct, frozen=True, gc=False, tag=True):
     input: Input
 
 
+@final
 class Exchange(Struct, frozen=True, gc=False, tag=True):
     """Open a stream, send ``request``, read the reply: all within ``timeout``.
 
@@ -296,6 +299,7 @@ class Exchange(Struct, frozen=True, gc=False, tag=True):
     timeout: Micros
 
 
+@final
 class Reply(Struct, frozen=True, gc=False, tag=True):
     """End the exchange that a peer requested; None closes it without a word."""
 
@@ -303,12 +307,14 @@ class Reply(Struct, frozen=True, gc=False, tag=True):
     response: Response | None
 
 
+@final
 class Emit(Struct, frozen=True, gc=False, tag=True):
     """Tell the owner."""
 
     event: Event
 
 
+@final
 class ChangeKeyring(Struct, frozen=True, gc=False, tag=True):
     """Install, use or remove this key, or list all keys; ``KeyringAnswered`` says how it went.
 
@@ -322,6 +328,7 @@ class ChangeKeyring(Struct, frozen=True, gc=False, tag=True):
     key: bytes
 
 
+@final
 class Then(Struct, frozen=True, gc=False, tag=True):
     """News for another mechanism of the same node, to be handled before ``step`` returns."""
 

@@ -10,7 +10,7 @@ receives a stale one changes nothing.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, final
 
 from msgspec import Struct
 
@@ -74,12 +74,14 @@ class KeyringAnswered(Struct, frozen=True, gc=False, tag=True):
 # --- timers ------------------------------------------------------------------------------
 
 
+@final
 class ProbeTick(Struct, frozen=True, gc=False, tag=True):
     """Time to end a round or to begin one."""
 
     at: Micros  # when it was due; any other than the node's next tick is stale
 
 
+@final
 class ProbeTimeout(Struct, frozen=True, gc=False, tag=True):
     """The direct ack of round ``seq_no`` is overdue."""
 
@@ -99,6 +101,7 @@ class SuspicionTimeout(Struct, frozen=True, gc=False, tag=True):
     started: Micros
 
 
+@final
 class GossipTick(Struct, frozen=True, gc=False, tag=True):
     """Time to gossip, if there is anything to say."""
 
@@ -290,6 +293,7 @@ class RoundEnded(Struct, frozen=True, gc=False, tag=True):
     """Every member had its turn to be probed: forget those long gone."""
 
 
+@final
 class ProbeNext(Struct, frozen=True, gc=False, tag=True):
     """Go on looking for a member to probe; ``checked`` were looked at in this tick."""
 
@@ -384,6 +388,7 @@ class AnswerInternal(Struct, frozen=True, gc=False, tag=True):
     payload: bytes
 
 
+@final
 class Announce(Struct, frozen=True, gc=False, tag=True):
     """Tell everybody. ``notify``: give ``Announced`` when this has been sent often enough."""
 

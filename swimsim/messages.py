@@ -7,7 +7,7 @@ one request and at most one reply (section 5). In the simulator the structs them
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 from msgspec import Struct
 
@@ -38,6 +38,7 @@ class IndirectPing(Struct, frozen=True, gc=False, tag=True):
     source_node: NodeId
 
 
+@final
 class Ack(Struct, frozen=True, gc=False, tag=True):
     """I am here, or the one you asked me to ping is."""
 
@@ -51,6 +52,7 @@ class Nack(Struct, frozen=True, gc=False, tag=True):
     seq_no: SeqNo
 
 
+@final
 class Suspect(Struct, frozen=True, gc=False, tag=True):
     """``source`` says that ``node`` does not answer."""
 
@@ -59,6 +61,7 @@ class Suspect(Struct, frozen=True, gc=False, tag=True):
     source: NodeId
 
 
+@final
 class Alive(Struct, frozen=True, gc=False, tag=True):
     """``peer`` is alive in this incarnation, and this is what it says of itself."""
 
@@ -66,6 +69,7 @@ class Alive(Struct, frozen=True, gc=False, tag=True):
     peer: Peer
 
 
+@final
 class Dead(Struct, frozen=True, gc=False, tag=True):
     """``source`` says that ``node`` is dead; when both are one, the node is leaving."""
 

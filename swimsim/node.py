@@ -179,12 +179,11 @@ def step(node: Node, now: Micros, input: Input) -> Step:
     every state has a defined result.
     """
     node, effects = _TRANSITIONS[type(input)](node, now, input)
+    if not effects:
+        return node, effects
+    news = node.broadcasts.queue or node.serf is not None
     for effect in effects:
-        if type(effect) is Then or (
-            type(effect) is Send
-            and effect.piggyback
-            and (node.broadcasts.queue or node.serf is not None)
-        ):
+        if type(effect) is Then or (news and type(effect) is Send and effect.piggyback):
             return _settle(node, now, effects)
     return node, effects
 
@@ -504,12 +503,12 @@ def _on_received(node: Node, now: Micros, input: Received) -> Step:
     memberlist's order differs (an alive first, then the newest first); nothing may depend on
     it (spec memberlist.md, 6.18).
     """
-    messages, source = input.messages, input.source
+    messages = input.messages
     if len(messages) == 1:
-        return _on_message(node, now, messages[0], source)
+        return _on_message(node, now, messages[0], input.source)
     effects: tuple[Effect, ...] = ()
     for message in messages:
-        node, more = _on_message(node, now, message, source)
+        node, more = _on_message(node, now, message, input.source)
         if more:
             effects += more
     return node, effects

@@ -18,7 +18,7 @@ from msgspec import Struct
 from backends.recorder import Recorder
 from backends.sim import process, strikes
 from backends.sim.checks import Inspector, Observer
-from backends.sim.clock import Callbacks, Clock, Due
+from backends.sim.clock import NARROW, SLOT, Callbacks, Clock, Due
 from backends.sim.codec import through_wire
 from backends.sim.faults import Fault
 from backends.sim.host import Host
@@ -47,6 +47,7 @@ from swimsim.members import Members
 from swimsim.messages import Message, packet_size
 from swimsim.terms import MS, SECOND, Address, Micros, NodeId
 
+MANY = 5_000  # hosts whose clock has narrow buckets
 LATELY = 4_096  # tables that are remembered, so that equal ones can be one object
 
 
@@ -112,7 +113,7 @@ class Cluster:
         self.config = config
         self.meta = meta
         self.seed = seed
-        self.env = Clock(0)
+        self.env = Clock(0, NARROW if len(names) >= MANY else SLOT)
         self.hosts: list[Host] = []
         self.by_name: dict[NodeId, Host] = {}
         for index, name in enumerate(names):
@@ -189,7 +190,9 @@ class Cluster:
 
     def feed(self, host: Host, input: Input) -> None:
         """Give one node one input and carry out what it asks, in order."""
-        self.perform(host, self.advance(host, input))
+        effects = self.advance(host, input)
+        if effects:
+            self.perform(host, effects)
 
     def advance(self, host: Host, input: Input) -> tuple[Effect, ...]:
         """Let ``input`` happen to the node on ``host``; the effects are the caller's."""
@@ -197,7 +200,10 @@ class Cluster:
         assert before is not None
         step = self._recorded.get(host.name, node.step) if self._recorded else node.step
         after, effects = step(before, self.env.micros, input)
-        if after.membership.members is not before.membership.members:
+        if (
+            after.membership is not before.membership
+            and after.membership.members is not before.membership.members
+        ):
             after = self._with_shared_table(after)
         host.node = after
         self.steps += 1
@@ -210,27 +216,23 @@ class Cluster:
     def perform(self, host: Host, effects: tuple[Effect, ...]) -> None:
         """Carry out what a node asked for."""
         for effect in effects:
-            if isinstance(effect, Send):
-                self._send(host, effect)
-            elif isinstance(effect, After):
+            if type(effect) is Send:  # not isinstance, which is slow to say no
+                send = through_wire(effect, self.config) if self.wire else effect
+                target = self.at(send.to)
+                if target is not None:
+                    self.post(host, target, send.messages, crc=send.crc)
+            elif type(effect) is After:
                 self.env.later(effect.delay, self._on_timer, host, effect.input)
-            elif isinstance(effect, Emit):
+            elif type(effect) is Emit:
                 self._emit(host, effect.event)
                 if host.node is None:  # that was the end of the process
                     return
-            elif isinstance(effect, Exchange):
+            elif type(effect) is Exchange:
                 self.streams.begin(host, effect)
-            elif isinstance(effect, Reply):
+            elif type(effect) is Reply:
                 self.streams.reply(effect.exchange, effect.response)
-            elif isinstance(effect, ChangeKeyring):  # packets are not encrypted here
+            elif type(effect) is ChangeKeyring:  # packets are not encrypted here
                 self.env.later(0, self._on_timer, host, no_keyring(effect))
-
-    def _send(self, host: Host, send: Send) -> None:
-        if self.wire:
-            send = through_wire(send, self.config)
-        target = self.at(send.to)
-        if target is not None:
-            self.post(host, target, send.messages, crc=send.crc)
 
     def post(
         self, host: Host, target: Host, messages: tuple[Message, ...], *, crc: bool = False
@@ -243,7 +245,7 @@ class Cluster:
             for observer in self.observers:
                 observer.on_unheard(self.now, host, target, messages)
         if fabric.plain and not self.trace.watches_packets:
-            delay = fabric.network.latency.sample(fabric.latency_random, host.index, target.index)
+            delay = fabric.sample(fabric.latency_random, host.index, target.index)
             received = Received(host.address, messages)
             self.env.later(delay, self._on_delivery, target, received)
             return
@@ -258,14 +260,13 @@ class Cluster:
             self.env.later(delay, self._on_parcel, target, parcel)
 
     def _deliver(self, due: Due) -> None:
-        host, input = due.host, due.what
+        host = due.host
         if host.node is None or host.life != due.life:
-            self.drop(host, input)
-            return
-        if host.process is not None:
-            process.arrive(self, host, host.process, input)
-        elif effects := self.advance(host, input):
-            self.perform(host, effects)
+            self.drop(host, due.what)
+        elif host.process is not None:
+            process.arrive(self, host, host.process, due.what)
+        else:
+            self.feed(host, due.what)
 
     def _unpack(self, due: Due) -> None:
         """A packet arrives whose fate is recorded."""
@@ -285,8 +286,8 @@ class Cluster:
             return
         if host.process is not None:
             process.fire(self, host, host.process, due.what)
-        elif effects := self.advance(host, due.what):
-            self.perform(host, effects)
+        else:
+            self.feed(host, due.what)
 
     def _work(self, due: Due) -> None:
         if due.host.life == due.life:
@@ -442,8 +443,8 @@ class Cluster:
     def run(self, until: Micros) -> None:
         """Run to an instant of simulated time; one that is past changes nothing."""
         with without_gc():
-            while self.now < int(until):  # more than once when an error ended an earlier run
-                self.env.run(int(until))
+            if self.now < int(until):
+                self.env.run_to(int(until))
 
     def run_for(self, duration: Micros) -> None:
         """Run for so much simulated time."""
@@ -564,7 +565,7 @@ class Cluster:
         twin = object.__new__(Cluster)
         twin.config, twin.meta = self.config, self.meta
         twin.seed, twin.seeds = self.seed, self.seeds
-        twin.env = Clock(self.now)
+        twin.env = Clock(self.now, self.env.slot)
         twin.hosts = [host.copy() for host in self.hosts]
         twin.by_name = {host.name: host for host in twin.hosts}
         twin.fabric = self.fabric.copy()

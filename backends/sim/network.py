@@ -271,6 +271,7 @@ class Fabric:
 
     def __init__(self, network: Network, names: list[str], seed: int) -> None:
         self.network = network
+        self.sample = network.latency.sample
         self.names = names  # by host index
         self.cuts: tuple[Cut, ...] = ()
         self.links: tuple[Link, ...] = network.links  # in force; faults may add some

@@ -28,7 +28,7 @@ from msgspec.structs import replace
 from swimsim.config import Config
 from swimsim.effects import After, Effect, Send, Then
 from swimsim.inputs import Announce, Announced, GossipTick
-from swimsim.member import DEAD, LEFT, Member
+from swimsim.member import DEAD, Member
 from swimsim.members import Members
 from swimsim.messages import (
     COMPOUND_HEADER,
@@ -108,16 +108,14 @@ def step(
     config: Config,
 ) -> Step:
     """Take in one announcement, or gossip. ``departed``: since when the dead have been dead."""
-    match input:
-        case Announce(message, notify):
-            state, displaced = enqueue(state, message, notify)
-            state, ticking = wake(state, now, config)
-            return state, displaced + ticking
-        case GossipTick():
-            state, _, effects = gossip(state, (), now, me, members, departed, 0, config)
-            return state, effects
-        case _:
-            assert_never(input)
+    if type(input) is GossipTick:
+        state, _, effects = gossip(state, (), now, me, members, departed, 0, config)
+        return state, effects
+    if type(input) is Announce:
+        state, displaced = enqueue(state, input.message, input.notify)
+        state, ticking = wake(state, now, config)
+        return state, displaced + ticking
+    assert_never(input)
 
 
 def wake(state: Broadcasts, now: Micros, config: Config) -> Step:
@@ -134,7 +132,7 @@ def load(state: Broadcasts, lanes: Lanes, room: int, n: int, known: int, config:
     ``n`` members are in the table, ``known`` to Serf.
     """
     state, messages, finished = take(state, room, n, config)
-    if not any(lane.queue for lane in lanes):
+    if not lanes or not any(lane.queue for lane in lanes):
         return state, lanes, messages, finished
     room -= sum(map(size, messages)) + COMPOUND_PART * len(messages)
     filled = list(lanes)
@@ -157,6 +155,9 @@ def take(
     for broadcasts that this finished.
     """
     queue, place = state.queue, 0
+    limit = retransmit_limit(n, config)
+    if whole := _whole(queue, room, 1, limit, most):  # the usual case
+        return replace(state, queue=whole[0]), whole[1], ()
     picked: list[Broadcast] = []
     kept: list[Broadcast] = []
     while place < len(queue) and len(picked) < most:
@@ -175,7 +176,6 @@ def take(
     if not picked:
         return state, (), ()
     kept += queue[place:]
-    limit = retransmit_limit(n, config)
     named, finished = state.named, []
     for broadcast in picked:
         if broadcast.transmits + 1 < limit:
@@ -186,6 +186,27 @@ def take(
                 finished.append(Then(Announced(broadcast.message)))
     state = replace(state, queue=tuple(kept), named=named)
     return state, tuple([broadcast.message for broadcast in picked]), tuple(finished)
+
+
+def _whole(
+    queue: tuple[Broadcast, ...], room: int, times: int, limit: int, most: int = MOST_PARTS
+) -> tuple[tuple[Broadcast, ...], tuple[Message, ...]] | None:
+    """The queue after all of it was sent ``times`` times, and what is sent; their order stays.
+
+    None when it does not all fit a packet, or when that would finish some of it.
+    """
+    if not queue or queue[-1].transmits + times >= limit or len(queue) > most:
+        return None
+    for each in queue:
+        room += each.shortness - COMPOUND_PART
+    if room < 0:
+        return None
+    sent = [
+        Broadcast(each.transmits + times, each.shortness, each.age, each.name, each.message,
+                  each.notify)
+        for each in queue
+    ]  # fmt: skip
+    return tuple(sent), tuple([each.message for each in queue])
 
 
 def room_beside(message: Message, config: Config) -> int:
@@ -257,22 +278,31 @@ def gossip(
     if not has_news(state, lanes):
         return replace(state, ticking=False), lanes, ()
     again = After(_until_tick(state, now, config), GossipTick())
-    if not members.others_present(me) and not members.count(DEAD):
+    if members.present <= 1 and not members.others_present(me) and not members.count(DEAD):
         return state, lanes, (again,)
     fresh = now - config.gossip_to_the_dead_time
 
     def hears_gossip(member: Member) -> bool:
-        name, status = member.peer.name, member.status
-        if name == me or status == LEFT:
-            return False
-        return status != DEAD or departed[name] >= fresh
+        status = member.status
+        if status < DEAD:
+            return member.peer.name != me
+        return status == DEAD and departed[member.peer.name] >= fresh and member.peer.name != me
 
     chosen, rng = members.sample(state.rng, config.gossip_nodes, hears_gossip)
-    state = replace(state, rng=rng)
     room = config.packet_size - COMPOUND_HEADER - envelope(config)
+    n = len(members.records)
     effects: list[Effect] = []
+    if not lanes and (
+        whole := _whole(state.queue, room, len(chosen), retransmit_limit(n, config))
+    ):  # the usual case: the same for all of them
+        queue, messages = whole
+        for member in chosen:
+            peer = member.peer
+            effects.append(Send(peer.address, messages, peer.vsn[1] >= CRC_SINCE))
+        effects.append(again)
+        return replace(state, rng=rng, queue=queue), lanes, tuple(effects)
+    state = replace(state, rng=rng)
     for member in chosen:
-        n = len(members.records)
         state, lanes, messages, finished = load(state, lanes, room, n, known, config)
         if not messages:
             break

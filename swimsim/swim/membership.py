@@ -99,15 +99,15 @@ Step: TypeAlias = tuple[Membership, tuple[Effect, ...]]
 
 def step(state: Membership, now: Micros, input: MembershipInput, config: Config) -> Step:
     """Take in one piece of news. News that changes nothing has no effect."""
+    if type(input) is Suspect:  # what spreads first: a match is slow to say no
+        return _suspect(state, now, input, config)
+    if type(input) is Dead:
+        if input.node == state.me.name and not config.refute_death:
+            return state, ()
+        return _dead(state, now, input)
+    if type(input) is Alive:
+        return _alive(state, now, input, config)
     match input:
-        case Alive():
-            return _alive(state, now, input, config)
-        case Suspect():
-            return _suspect(state, now, input, config)
-        case Dead():
-            if input.node == state.me.name and not config.refute_death:
-                return state, ()
-            return _dead(state, now, input)
         case ProbeFailed(node, incarnation):
             if not config.suspicion:
                 return _dead(state, now, Dead(incarnation, node, state.me.name))

@@ -129,17 +129,18 @@ def step(
     config: Config,
 ) -> Step:
     """Advance the prober by one input. A stale input changes nothing."""
+    if type(input) is Ack:  # the three of every round first: a match is slow to say no
+        return _on_ack(state, now, input.seq_no, health)
+    if type(input) is ProbeTick:
+        if input.at != state.tick:
+            return state, ()
+        return _on_tick(state, now, group, health, config)
+    if type(input) is ProbeTimeout:
+        round_ = state.round
+        if round_ is None or round_.seq_no != input.seq_no or not round_.direct:
+            return state, ()
+        return _ask_helpers(state, round_, now, group, config)
     match input:
-        case ProbeTick(at):
-            if at != state.tick:
-                return state, ()
-            return _on_tick(state, now, group, health, config)
-        case Ack(seq_no):
-            return _on_ack(state, now, seq_no, health)
-        case ProbeTimeout(seq_no):
-            if state.round is None or state.round.seq_no != seq_no or not state.round.direct:
-                return state, ()
-            return _ask_helpers(state, state.round, now, group, config)
         case ProbeNext(checked):
             return _begin(state, now, group, health, config, checked)
         case Nack(seq_no):
@@ -209,14 +210,14 @@ def _begin(
 ) -> Step:
     """Ping the next member and set the times; without anybody to ping, just the next tick."""
     me = group.me
-    state, target = _next_target(state, me.name, group.members, config, checked)
-    if isinstance(target, ProbeNext):  # the list is through: let the long gone be forgotten
-        return state, (Then(RoundEnded()), Then(target))
+    state, cursor, target = _next_target(state, me.name, group.members, config, checked)
+    if type(target) is ProbeNext:  # the list is through: let the long gone be forgotten
+        return replace(state, cursor=cursor), (Then(RoundEnded()), Then(target))
     interval = config.probe_interval
     tick = now + interval - (now - state.grid) % interval
     after = After(tick - now, ProbeTick(tick))
     if target is None:
-        return replace(state, tick=tick, kept=False), (after,)
+        return replace(state, cursor=cursor, tick=tick, kept=False), (after,)
     seq_no = (state.seq_no + 1) & U32
     stretch = health + 1
     deadline = now + interval * stretch
@@ -229,7 +230,7 @@ def _begin(
         send = Send(peer.address, (ping, accusation), crc=peer.vsn[1] >= CRC_SINCE)
     else:
         send = Send(peer.address, (ping,), piggyback=True)
-    state = replace(state, seq_no=seq_no, tick=tick, kept=False, round=round_)
+    state = replace(state, cursor=cursor, seq_no=seq_no, tick=tick, kept=False, round=round_)
     if now + timeout >= deadline:
         return state, (send, after)
     return state, (send, After(timeout, ProbeTimeout(seq_no)), after)
@@ -237,8 +238,8 @@ def _begin(
 
 def _next_target(
     state: Probe, me: NodeId, members: Members, config: Config, checked: int
-) -> tuple[Probe, Member | ProbeNext | None]:
-    """The next member of the walk that is neither this node nor gone.
+) -> tuple[Probe, int, Member | ProbeNext | None]:
+    """The next member of the walk that is neither this node nor gone, and the cursor after it.
 
     ``ProbeNext`` when the list is through and must begin anew, None when all were checked and
     nobody is to be probed in this tick. Beginning anew counts as a check, so groups of two or
@@ -246,7 +247,7 @@ def _next_target(
     """
     n = len(members.records)
     if not checked and members.present <= 1 and not members.others_present(me):
-        return replace(state, cursor=1 << state.bits), ProbeNext(max(1, n))  # a walk in vain
+        return state, 1 << state.bits, ProbeNext(max(1, n))  # a walk in vain
     if config.probe_order == "random":
         return _random_target(state, me, members, checked)
     records = members.records
@@ -255,30 +256,29 @@ def _next_target(
         if cursor >> bits:
             key, rng_ = rng.draw(state.rng)
             bits = (n - 1).bit_length()
-            return replace(state, rng=rng_, key=key, bits=bits, cursor=0), ProbeNext(checked + 1)
+            return replace(state, rng=rng_, key=key, bits=bits), 0, ProbeNext(checked + 1)
         slot = rng.permute(key, bits, cursor)
         cursor += 1
         if slot < n:
             member = records[slot]
             if member.status < DEAD and member.peer.name != me:
-                return replace(state, cursor=cursor), member
+                return state, cursor, member
             checked += 1
-    return replace(state, cursor=cursor), None
+    return state, cursor, None
 
 
 def _random_target(
     state: Probe, me: NodeId, members: Members, checked: int
-) -> tuple[Probe, Member | ProbeNext | None]:
+) -> tuple[Probe, int, Member | ProbeNext | None]:
     """Any member at all; the list counts as through after as many picks as it is long."""
     if state.cursor >= len(members.records) and not checked:
-        return replace(state, cursor=0), ProbeNext(1)
+        return state, 0, ProbeNext(1)
 
     def present(member: Member) -> bool:
         return member.status < DEAD and member.peer.name != me
 
     chosen, rng_ = members.sample(state.rng, 1, present)
-    state = replace(state, rng=rng_, cursor=state.cursor + 1)
-    return state, chosen[0] if chosen else None
+    return replace(state, rng=rng_), state.cursor + 1, chosen[0] if chosen else None
 
 
 def _on_ack(state: Probe, now: Micros, seq_no: SeqNo, health: int) -> Step:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.sim import clock as clock_module
-from backends.sim.clock import CROWDED, SLOT, Clock, Due
+from backends.sim.clock import CROWDED, NARROW, SLOT, Clock, Due
 from swimsim.terms import SECOND, Micros
 from tests.sim.worlds import machine
 
@@ -25,8 +25,13 @@ Happened = list[tuple[Micros, int]]
 Program = list[list[Micros]]  # the j-th list is scheduled as the j-th event happens; the first at 0
 
 
-def played(program: Program, clock: Clock, stops: list[Micros] | None = None) -> Happened:
-    """When each event of ``program`` happened on ``clock``; events are numbered as scheduled."""
+def played(
+    program: Program, clock: Clock, stops: list[Micros] | None = None, *, simpys: bool = True
+) -> Happened:
+    """When each event of ``program`` happened on ``clock``; events are numbered as scheduled.
+
+    ``simpys``: it stops by SimPy's own ``run``, else by ``run_to``.
+    """
     happened: Happened = []
     numbers = count()
     turn = iter(program)
@@ -42,7 +47,11 @@ def played(program: Program, clock: Clock, stops: list[Micros] | None = None) ->
     schedule()
     for stop in stops or []:
         if stop > clock.micros:
-            clock.run(stop)
+            if simpys:
+                clock.run(stop)
+            else:
+                clock.run_to(stop)
+            assert clock.micros == stop
     clock.run()
     return happened
 
@@ -82,10 +91,32 @@ def test_the_order_does_not_depend_on_when_the_clock_began(program: Program, sta
     assert [(at - start, number) for at, number in later] == expected(program)
 
 
-@given(PROGRAMS, st.lists(BORDERS | st.integers(0, 40 * SLOT), max_size=6).map(sorted))
-def test_stopping_on_the_way_changes_nothing(program: Program, stops: list[Micros]) -> None:
+@given(
+    PROGRAMS,
+    st.lists(BORDERS | st.integers(0, 40 * SLOT), max_size=6).map(sorted),
+    st.booleans(),
+    st.sampled_from([SLOT, NARROW]),
+)
+def test_stopping_on_the_way_changes_nothing(
+    program: Program, stops: list[Micros], simpys: bool, slot: Micros
+) -> None:
     with patch.object(clock_module, "CROWDED", 1):
-        assert played(program, Clock(), stops) == expected(program)
+        assert played(program, Clock(0, slot), stops, simpys=simpys) == expected(program)
+
+
+def test_an_error_of_somebody_elses_process_comes_through() -> None:
+    clock = Clock()
+
+    def broken() -> Generator[Any, Any, None]:
+        yield clock.timeout(SLOT)
+        raise RuntimeError("broken")
+
+    clock.process(broken())
+    with pytest.raises(RuntimeError, match="broken"):
+        clock.run_to(3 * SLOT)
+    assert clock.micros == SLOT
+    clock.run_to(3 * SLOT)
+    assert clock.micros == 3 * SLOT
 
 
 @pytest.mark.parametrize("seed", range(3))

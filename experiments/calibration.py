@@ -50,6 +50,7 @@ from backends.sim.checks import Detection, FalsePositives
 from backends.sim.inspectors import Infection
 from backends.sim.network import LogNormal
 from experiments import statistics
+from experiments.engines import processes
 from experiments.experiment import Cell, Row, Scale, Verdict
 from experiments.member import Orders
 from swimsim import LAN, MS, SECOND, Config, Micros, rng
@@ -119,9 +120,10 @@ def run(params: Params, seed: int) -> list[Row]:
     measured = pd.DataFrame(rows)
     trips = {"rtt_us": measured.rtt_us.mean(), "rtt_sigma": measured.rtt_sigma.mean()}
     latency = LogNormal(max(1, int(trips["rtt_us"] / 2)), float(trips["rtt_sigma"]))
-    for number in range(10 * params.crashes * params.groups):
-        rows.append({"world": "simulated", **_crash(params, seed, number, latency), **trips})
-        rows.append({"world": "simulated", **_tell(params, seed, number, latency)})
+    numbers = range(10 * params.crashes * params.groups)
+    with processes() as executor:
+        found = executor.map(partial(_simulated, params, seed, latency), numbers, chunksize=20)
+        rows += [{"world": "simulated", **row, **trips} for pair in found for row in pair]
     return rows
 
 
@@ -141,7 +143,12 @@ def _real(params: Params, seed: int) -> list[Row]:
 # --- the simulated world -----------------------------------------------------------------------
 
 
-def _crash(params: Params, seed: int, number: int, latency: LogNormal) -> Row:
+def _simulated(params: Params, seed: int, latency: LogNormal, number: int) -> list[Row]:
+    """A crash and an event, each in a group of its own."""
+    return [_crash(params, seed, latency, number), _tell(params, seed, latency, number)]
+
+
+def _crash(params: Params, seed: int, latency: LogNormal, number: int) -> Row:
     config = config_of(params)
     own = rng.seed(seed, "simulated", number)
     record: tuple[Any, ...] = ("messages",) if number == 0 else ()
@@ -169,7 +176,7 @@ def _crash(params: Params, seed: int, number: int, latency: LogNormal) -> Row:
     }
 
 
-def _tell(params: Params, seed: int, number: int, latency: LogNormal) -> Row:
+def _tell(params: Params, seed: int, latency: LogNormal, number: int) -> Row:
     config = config_of(params)
     own = rng.seed(seed, "event", number)
     cluster = Cluster(params.nodes, config, Network(latency=latency), seed=own, record=())
@@ -228,7 +235,8 @@ class Idleness:
     def __init__(self) -> None:
         self._shares: list[float] = []
         self._ended = Event()
-        Thread(target=self._watch, daemon=True).start()
+        self._thread = Thread(target=self._watch, daemon=True)
+        self._thread.start()
 
     def mark(self) -> None:
         """Begin anew."""
@@ -245,6 +253,7 @@ class Idleness:
     def end(self) -> None:
         """Watch no longer."""
         self._ended.set()
+        self._thread.join()
 
     def _watch(self) -> None:
         with suppress(OSError):  # not Linux
@@ -568,7 +577,7 @@ def _judge(
             f"{what}, {name}",
             f"the worlds differ by at most {margin * 1000:.0f} ms",
             f"real - simulated in [{low * 1000:+.0f}, {high * 1000:+.0f}] ms, {len(a)} times",
-            tost.passed,
+            tost.passed if tost.passed or len(a) >= statistics.ENOUGH else None,
         )
     distance, critical = statistics.ks_two(a, b)
     bound = max(0.12, critical)

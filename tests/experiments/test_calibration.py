@@ -65,6 +65,12 @@ def test_a_world_that_is_later_by_a_tenth_fails() -> None:
     assert "n=16: packets sent by a quiet member" not in failed
 
 
+def test_a_dozen_crashes_say_no_to_nothing() -> None:
+    frame = rows(shift=0.3)
+    few = frame[(frame.world == "simulated") | (frame.groupby("world").cumcount() < 12)]
+    assert not [each.claim for each in verdicts(few) if each.fails and "distrib" not in each.claim]
+
+
 def test_a_member_that_says_too_much_fails() -> None:
     failed = [verdict.claim for verdict in verdicts(rows(load=2.1)) if verdict.fails]
     assert failed == ["n=16: packets sent by a quiet member"]

@@ -628,6 +628,23 @@ async def test_packets_that_wait_too_long_are_dropped_and_counted(
         assert a.counters["packets sent"] == 2
 
 
+@each_loop
+@live
+async def test_a_socket_that_is_lost_is_reported(loop: str) -> None:
+    """Nobody would notice a node that is deaf from then on."""
+    heard, complaints = asyncio.get_running_loop(), []
+    watch = heard.get_exception_handler()
+    async with node("a") as a:
+        heard.set_exception_handler(lambda _, context: complaints.append(context["exception"]))
+        datagrams = a._transport._datagrams
+        assert datagrams is not None
+        datagrams.close()
+        await until(lambda: bool(complaints))
+        heard.set_exception_handler(watch)
+        assert str(complaints[0]) == "the socket for packets was closed"
+        assert a.counters["internal errors"] == 1
+
+
 class Full:
     """A socket that takes no packet just now."""
 

@@ -81,6 +81,7 @@ class Clock(simpy.Environment):
         super().__init__(now)
         self.slot = slot
         self._buckets: dict[int, Bucket] = {}  # by the number of the slot
+        self._numbers: list[int] = []  # of the buckets, as a heap
         self._waiting = 0  # entries in the buckets
 
     @property
@@ -102,10 +103,9 @@ class Clock(simpy.Environment):
         bucket = self._buckets.get(number)
         if bucket is None:
             bucket = self._buckets[number] = Bucket(array("Q"), [])
-            opening = simpy.Event(self)
-            opening._ok, opening._value = True, None
-            opening.callbacks = [self._open]
-            self.schedule(opening, URGENT, number * self.slot - self._now)
+            heappush(self._numbers, number)
+            if self._numbers[0] == number:
+                self._open_at(number)
         bucket.keys.append(place * _IDS + event_id)
         bucket.parts += (callbacks, host, what, host.life)
         self._waiting += 1
@@ -114,11 +114,24 @@ class Clock(simpy.Environment):
         """SimPy's timeout, to the whole microsecond, so that no float decides an order."""
         return simpy.Timeout(self, round(delay), value)
 
+    def _open_at(self, number: int) -> None:
+        """Have the first of the buckets opened as its time begins."""
+        opening = simpy.Event(self)
+        opening._ok, opening._value = True, None
+        opening.callbacks = [self._open]
+        self.schedule(opening, URGENT, number * self.slot - self._now)
+
     def _open(self, opening: simpy.Event) -> None:
-        bucket = self._buckets.pop(self.micros // self.slot)
+        number = self.micros // self.slot
+        bucket = self._buckets.pop(number, None)
+        if bucket is None:  # another one had become the first meanwhile, and opened this
+            return
         self._waiting -= len(bucket.keys)
         for entry in bucket.entries(self.micros):
             heappush(self._queue, entry)  # type: ignore[misc]
+        heappop(self._numbers)
+        if self._numbers:
+            self._open_at(self._numbers[0])
 
     def run_to(self, at: Micros) -> None:
         """Let everything happen that is due before ``at``, and make it ``at``.

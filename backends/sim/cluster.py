@@ -198,8 +198,9 @@ class Cluster:
         """Let ``input`` happen to the node on ``host``; the effects are the caller's."""
         before = host.node
         assert before is not None
+        now: Micros = self.env._now  # type: ignore[assignment]  # the property costs a call
         step = self._recorded.get(host.name, node.step) if self._recorded else node.step
-        after, effects = step(before, self.env.micros, input)
+        after, effects = step(before, now, input)
         if (
             after.membership is not before.membership
             and after.membership.members is not before.membership.members
@@ -208,7 +209,7 @@ class Cluster:
         host.node = after
         self.steps += 1
         for inspector in self.inspectors:
-            inspector.on_step(self.env.micros, host, before, input, effects)
+            inspector.on_step(now, host, before, input, effects)
         if self.check:
             invariants.check(host.node)
         return effects

@@ -25,7 +25,7 @@ from swimsim.inputs import (
     SuspicionTimeout,
     UpdateMeta,
 )
-from swimsim.member import ALIVE, DEAD, SUSPECT, Status
+from swimsim.member import ALIVE, DEAD, SUSPECT, Status, peer
 from swimsim.messages import Ack, Alive, Dead, IndirectPing, Message, Ping, Suspect
 from swimsim.node import Node, create, step
 from swimsim.terms import MS, NodeId
@@ -301,6 +301,20 @@ def test_precedence(
     confirm of a lower incarnation than known is stale, and a second suspicion confirms the first
     without raising the incarnation."""
     assert after(first, second) == wanted
+
+
+@pytest.mark.parametrize("first", [Alive, Suspect])
+def test_alive_of_the_same_incarnation_changes_nothing_even_if_it_says_something_new(
+    first: type,
+) -> None:
+    """4.2: alive overrides alive and suspect of a *lower* incarnation. What a member says of
+    itself comes with an incarnation of its own."""
+    node = settled(A, "ABCD", SWIM_2002)
+    node = heard(node, Alive(3, who(B)) if first is Alive else Suspect(3, B, C))
+    known = node.members[B]
+    other = peer(B, at(B), b"other metadata", who(B).vsn)
+    assert heard(node, Alive(3, other)).members[B] == known
+    assert heard(node, Alive(4, other)).members[B].peer == other
 
 
 # --- 4.3 round robin --------------------------------------------------------------------

@@ -36,9 +36,10 @@ import swimsim
 from swimsim import journal
 from swimsim import node as protocol
 from swimsim.effects import Effect
+from swimsim.fingerprint import fingerprint
 from swimsim.inputs import Input
 from swimsim.journal import Checkpoint, Digest, End, Gap, Happened, Header, Raised
-from swimsim.node import Node, Step, fingerprint
+from swimsim.node import Node, Step
 from swimsim.terms import Micros
 
 MIB = 1024 * 1024

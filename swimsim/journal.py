@@ -49,8 +49,9 @@ from msgspec.structs import astuple, replace
 
 from swimsim import node as protocol
 from swimsim.effects import Effect
+from swimsim.fingerprint import fingerprint
 from swimsim.inputs import Input
-from swimsim.node import Node, fingerprint
+from swimsim.node import Node
 from swimsim.serf_layer import Serf
 from swimsim.swim.broadcast import Broadcasts
 from swimsim.terms import Micros

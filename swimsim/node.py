@@ -17,9 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from immutables import Map
 from msgspec import Struct
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
 from swimsim import rng
 from swimsim import serf_layer as layer
@@ -212,43 +211,6 @@ def reseeded(node: Node, seed: Rng) -> Node:
         reconnect=replace(node.reconnect, rng=fresh.reconnect.rng),
         serf=None if node.serf is None else layer.reseeded(node.serf, rng.mix(fresh.rng)),
     )
-
-
-def fingerprint(node: Node) -> int:
-    """64 bits of all that the node is; different, but for chance, where nodes are different."""
-    known, queue = node.membership, node.broadcasts
-    return rng.seed(
-        node.rng,
-        node.health,
-        known.members.digest,
-        known.members.slots_digest,
-        repr((known.me, known.incarnation, known.leaving, known.waiting)),
-        repr(sorted(known.suspicions.items())),
-        repr(sorted(known.departed.items())),
-        repr(replace(node.probe, relays=Map())),
-        repr(sorted(node.probe.relays.items())),
-        repr(replace(queue, named=Map())),
-        repr(node.anti_entropy),
-        repr(replace(node.reconnect, lost=Map())),
-        repr(sorted(node.reconnect.lost.items())),
-        *_serf_parts(node.serf),
-    )
-
-
-def _serf_parts(serf: Serf | None) -> tuple[int, str]:
-    """What Serf's layer is, in an order that does not depend on hashes."""
-    return (1, "[]") if serf is None else (serf.intents.clock, repr(_plain(serf)))
-
-
-def _plain(value: Any) -> Any:
-    """The value as tuples, maps sorted."""
-    if isinstance(value, Struct):
-        return tuple(map(_plain, astuple(value)))
-    if isinstance(value, Map):
-        return sorted((key, _plain(held)) for key, held in value.items())
-    if isinstance(value, tuple):
-        return tuple(map(_plain, value))
-    return value
 
 
 def _settle(node: Node, now: Micros, effects: tuple[Effect, ...]) -> Step:

@@ -36,6 +36,7 @@ from swimsim.effects import (
     Updated,
     UpdateFinished,
 )
+from swimsim.fingerprint import fingerprint
 from swimsim.inputs import (
     Exchanged,
     ExchangeFailed,
@@ -70,7 +71,7 @@ from swimsim.messages import (
     packet_size,
     size,
 )
-from swimsim.node import Node, create, fingerprint, reseeded, step, with_table
+from swimsim.node import Node, create, reseeded, step, with_table
 from swimsim.terms import MS, SECOND, U32, Address, NodeId
 from tests.builders import (
     VSN,
@@ -609,7 +610,7 @@ def test_a_run_is_its_seed() -> None:
 def test_a_run_does_not_hang_on_the_hash_seed() -> None:
     """No order of a hash table reaches an effect (``str`` hashes differ between processes)."""
     code = (
-        "from tests.test_node import stormy; from swimsim.node import fingerprint;"
+        "from tests.test_node import stormy; from swimsim.fingerprint import fingerprint;"
         "marks = []; world = stormy(5, lambda *step: marks.append(fingerprint(step[4])));"
         "print(marks, world.sent, world.told)"
     )

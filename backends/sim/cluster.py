@@ -7,8 +7,7 @@ function of the arguments of ``Cluster`` and of what was asked of it since.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Literal
 
@@ -16,7 +15,7 @@ import pandas as pd
 from msgspec import Struct
 
 from backends.recorder import Recorder
-from backends.sim import process, strikes
+from backends.sim import process, strikes, views
 from backends.sim.checks import Inspector, Observer
 from backends.sim.clock import NARROW, SLOT, Callbacks, Clock, Due
 from backends.sim.codec import through_wire
@@ -41,8 +40,8 @@ from swimsim.effects import (
     Send,
     no_keyring,
 )
+from swimsim.fingerprint import fingerprint
 from swimsim.inputs import META_LIMIT, Input, Join, Leave, OwnerRequest, Received, Start
-from swimsim.member import SUSPECT, Status
 from swimsim.members import Members
 from swimsim.messages import Message, packet_size
 from swimsim.terms import MS, SECOND, Address, Micros, NodeId
@@ -476,52 +475,26 @@ class Cluster:
 
     def view(self, name: str) -> pd.DataFrame:
         """What one node believes: member, status, incarnation, address; sorted by member."""
-        host = self.host(name)
-        if host.node is None:
-            raise ValueError(f"{name} is down and believes nothing")
-        rows = [
-            (known.peer.name, known.status.name.lower(), known.incarnation, str(known.peer.address))
-            for known in sorted(host.node.members, key=lambda known: known.peer.name)
-        ]
-        return pd.DataFrame(rows, columns=["member", "status", "incarnation", "address"])
+        return views.of_one(self.host(name))
 
     def views(self) -> pd.DataFrame:
         """One row a running node: node, alive, suspect, dead, left, health, agrees.
 
         ``agrees``: it holds alive exactly those members whose process runs.
         """
-        truth = self._truth()
-        rows = [
-            (host.name, *known.counts, score, self._agrees(known, truth))
-            for host, known, score in (
-                (host, host.node.members, host.node.health) for host in self.hosts if host.node
-            )
-        ]
-        names = ["node", "alive", "suspect", "dead", "left", "health", "agrees"]
-        return pd.DataFrame(rows, columns=names)
+        return views.of_all(self.running)
 
     def believed(self, name: str) -> dict[str, int]:
         """How many of the other running nodes hold ``name`` alive, suspect, dead, left, unknown."""
-        tally: Counter[str] = Counter()
-        for host in self.hosts:
-            if host.node is not None and host.name != name:
-                known = host.node.members.get(NodeId(name))
-                tally["unknown" if known is None else known.status.name.lower()] += 1
-        return {
-            status: tally[status]
-            for status in (*(status.name.lower() for status in Status), "unknown")
-        }
+        return views.of_somebody(NodeId(name), self.running)
 
     def agreement(self) -> float:
         """The largest share of running nodes that hold the same members present; 1 is unanimity."""
-        present = Counter(frozenset(self._present(known)) for known in self._tables())
-        return max(present.values()) / present.total() if present else 1.0
+        return views.agreement(self.running)
 
     def converged(self) -> bool:
         """Whether every running node holds alive exactly those whose process runs."""
-        truth = self._truth()
-        distinct = {(known.digest, known.slots_digest): known for known in self._tables()}
-        return all(self._agrees(known, truth) for known in distinct.values())
+        return views.converged(self.running)
 
     def digest(self) -> str:
         """16 hexadecimal digits that are a function of all that has happened.
@@ -533,21 +506,8 @@ class Cluster:
         for host in self.hosts:
             parts += [host.name, host.life]
             if host.node is not None:
-                parts.append(node.fingerprint(host.node))
+                parts.append(fingerprint(host.node))
         return f"{rng.seed(*parts, self.fabric.fingerprint()):016x}"
-
-    def _tables(self) -> Iterator[Members]:
-        return (host.node.members for host in self.hosts if host.node is not None)
-
-    def _truth(self) -> set[NodeId]:
-        return {host.name for host in self.hosts if host.node is not None}
-
-    def _agrees(self, known: Members, truth: set[NodeId]) -> bool:
-        """Whether a table holds alive exactly these."""
-        return known.count(SUSPECT) == 0 and self._present(known) == truth
-
-    def _present(self, known: Members) -> set[NodeId]:
-        return {member.peer.name for member in known if member.status <= SUSPECT}
 
     # --- branching -----------------------------------------------------------------------
 

@@ -13,9 +13,10 @@ from backends.sim import Cluster
 from backends.sim.scenario import load
 from swimsim import journal
 from swimsim.effects import Effect
+from swimsim.fingerprint import fingerprint
 from swimsim.inputs import Input
 from swimsim.journal import Cut, Digest, End, Happened, Header, Record
-from swimsim.node import Node, fingerprint
+from swimsim.node import Node
 from swimsim.terms import Micros
 from tests.world import World
 

@@ -16,6 +16,7 @@ from swimsim import inputs as inputs_
 from swimsim import journal, messages
 from swimsim.config import LAN
 from swimsim.effects import Emit, Failed, Left, Suspected
+from swimsim.fingerprint import fingerprint
 from swimsim.inputs import (
     Exchanged,
     ExchangeFailed,
@@ -39,7 +40,7 @@ from swimsim.journal import (
 )
 from swimsim.members import Members
 from swimsim.messages import Alive, PushPull, Suspect, User
-from swimsim.node import Node, create, fingerprint
+from swimsim.node import Node, create
 from swimsim.serf.messages import LeaveIntent
 from swimsim.swim.broadcast import Lane
 from swimsim.terms import MS, SECOND, NodeId

@@ -18,6 +18,7 @@ from backends.sim.network import Bernoulli, Uniform
 from swimsim import journal
 from swimsim import node as protocol
 from swimsim.effects import Emit, Failed, Send, Suspected
+from swimsim.fingerprint import fingerprint
 from swimsim.inputs import Leave, ProbeTick, Received
 from swimsim.journal import (
     Checkpoint,
@@ -31,7 +32,7 @@ from swimsim.journal import (
     first_difference,
     replay,
 )
-from swimsim.node import Node, fingerprint
+from swimsim.node import Node
 from swimsim.serf import reconnect
 from swimsim.swim import awareness, broadcast, membership, probe, push_pull, suspicion
 from swimsim.terms import MS, SECOND, NodeId

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -190,6 +190,15 @@ def ks_two(sample: ArrayLike, other: ArrayLike, alpha: float = 0.01) -> tuple[fl
     distance = float(stats.ks_2samp(a, b).statistic)
     critical = float(stats.kstwobign.ppf(1 - alpha))
     return distance, critical * math.sqrt((len(a) + len(b)) / (len(a) * len(b)))
+
+
+def holm(chances: Sequence[float]) -> list[float]:
+    """Holm's correction of the p-values of tests that are looked at together."""
+    corrected, worst = [0.0] * len(chances), 0.0
+    for rank, place in enumerate(sorted(range(len(chances)), key=chances.__getitem__)):
+        worst = max(worst, min(1.0, (len(chances) - rank) * chances[place]))
+        corrected[place] = worst
+    return corrected
 
 
 def sign_test(sample: ArrayLike, reference: ArrayLike) -> float:

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from experiments import calibration
-from experiments.calibration import Idleness, Params, cells, config_of, figure, table, verdicts
+from experiments.calibration import Params, cells, figure, real, table, verdicts
+from experiments.calibration.cell import config_of
+from experiments.calibration.real import Idleness
 from swimsim import LAN, MS
 
 CRASHES = 100
@@ -107,16 +109,16 @@ def test_idleness_that_is_not_known_is_no_verdict() -> None:
     assert machine.passed is None
 
 
-@pytest.mark.skipif(not calibration.STAT.exists(), reason="needs /proc/stat")
+@pytest.mark.skipif(not real.STAT.exists(), reason="needs /proc/stat")
 def test_the_processors_idle_for_less_than_all_the_time() -> None:
-    idle, total = calibration._processor_times()
+    idle, total = real._processor_times()
     assert 0 <= idle <= total
 
 
 def test_idleness_is_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([(100, 1000), (150, 1100), (150, 1200)])
     ticks = iter([False, False, True])
-    monkeypatch.setattr(calibration, "_processor_times", lambda: next(times))
+    monkeypatch.setattr(real, "_processor_times", lambda: next(times))
     watch = Idleness.__new__(Idleness)
     watch._shares = []
 
@@ -154,9 +156,9 @@ def test_one_crash_in_each_of_two_groups_of_three_processes() -> None:
     found = calibration.run(Params(3, 1, groups=2, quiet=1_000 * MS), seed=7)
     frame = pd.DataFrame(found).assign(nodes=3, probe_interval=200 * MS)
     crashes = frame.dropna(subset=["t_first"])
-    real, simulated = (crashes[crashes.world == world] for world in ("real", "simulated"))
-    assert (len(real), len(simulated)) == (2, 20)
-    for part in (real, simulated):
+    ours, simulated = (crashes[crashes.world == world] for world in ("real", "simulated"))
+    assert (len(ours), len(simulated)) == (2, 20)
+    for part in (ours, simulated):
         assert (part.t_ping > 0).all()
         assert (part.t_ping <= part.t_suspicion).all()
         assert (part.t_suspicion <= part.t_first).all()
@@ -165,11 +167,11 @@ def test_one_crash_in_each_of_two_groups_of_three_processes() -> None:
     assert told.world.value_counts().to_dict() == {"real": 2, "simulated": 20}
     reached = told.dropna(subset=["t_all_told"])
     assert (reached.t_told <= reached.t_all_told).all()
-    assert (real.unwell >= 0).all()
-    assert 0 < real.rtt_us.iloc[0] < 1e6
+    assert (ours.unwell >= 0).all()
+    assert 0 < ours.rtt_us.iloc[0] < 1e6
     assert len(table(frame)) == 6
     found_verdicts = verdicts(frame)
-    assert len(found_verdicts) == 29
+    assert len(found_verdicts) == 30
     (sizes,) = (each for each in found_verdicts if "bytes of packets" in each.claim)
     assert sizes.passed, sizes.measured
     assert {verdict.word for verdict in found_verdicts} >= {"too few runs"}

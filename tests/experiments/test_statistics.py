@@ -129,6 +129,13 @@ def test_two_samples_are_as_far_apart_as_scipy_says_and_no_further_than_chance()
     assert distance <= critical < statistics.ks_two(a + 1, b)[0]
 
 
+def test_holms_correction_is_that_of_the_textbook() -> None:
+    """Holm (1979): the smallest times their number, the next times one less, never falling."""
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert statistics.holm([]) == []
+
+
 def test_a_sign_test_counts_who_wins() -> None:
     assert statistics.sign_test([2] * 10, [1] * 10) == pytest.approx(2**-10)
     assert statistics.sign_test([1] * 10, [2] * 10) == 1.0

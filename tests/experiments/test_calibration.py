@@ -135,9 +135,10 @@ def test_idleness_is_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_both_sizes_in_a_quick_and_in_a_full_run() -> None:
-    for scale, crashes in [("quick", 12), ("full", 550)]:
-        sizes = [(cell.params.nodes, cell.params.crashes) for cell in cells(scale)]
-        assert sizes == [(16, crashes), (32, crashes)]
+    for scale, crashes in [("quick", 12), ("full", 1_100)]:
+        found = [(cell.params, cell.runs) for cell in cells(scale)]
+        assert [params.nodes for params, _ in found] == [16, 32]
+        assert {params.crashes * params.groups * runs for params, runs in found} == {crashes}
 
 
 def test_all_times_keep_their_proportions() -> None:

@@ -38,6 +38,7 @@ from swimsim.messages import Ping, packet_size
 from swimsim.terms import NodeId
 
 PINGS = 64  # of each target, whose times are remembered
+SPREAD_S = 0.3  # an event has reached nearly everybody by then
 
 
 class Orders(Struct, frozen=True):
@@ -146,6 +147,7 @@ async def _report(seen: asyncio.Queue[tuple[float, Event]], watch: Watch) -> Non
             case HealthChanged(score):
                 _say("health", at, score=score)
             case UserEventReceived(name=name):
+                await asyncio.sleep(SPREAD_S)  # to say it at once would take the others' time
                 _say("told", at, name=name)
 
 

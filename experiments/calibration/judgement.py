@@ -187,9 +187,11 @@ def _judge_load(what: str, real: pd.DataFrame, simulated: pd.DataFrame) -> Verdi
 def figure(rows: pd.DataFrame) -> Figure:
     """The distributions of both worlds, one panel a group."""
     sizes = sorted(rows.nodes.unique())
-    picture = Figure(figsize=(5.5 * len(sizes), 4.2), layout="constrained")
+    picture = Figure(figsize=(5.5 * len(sizes), 5.2), layout="constrained")
     for axes, n in zip(np.atleast_1d(picture.subplots(1, len(sizes))), sizes, strict=True):
         _draw(axes, rows[rows.nodes == n], int(n))
+    handles, labels = picture.axes[0].get_legend_handles_labels()
+    picture.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
     picture.suptitle("Crashes among real processes and in the simulator", fontsize=11)
     return picture
 
@@ -215,4 +217,3 @@ def _draw(axes: Axes, rows: pd.DataFrame, n: int) -> None:
     axes.set_title(f"{n} members, {crashes:,} real crashes, timers at 1/5", fontsize=9)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="lower right")

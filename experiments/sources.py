@@ -22,7 +22,7 @@ def code_version(module: str, root: Path = ROOT) -> str:
     """The hash of all that ``run`` of this module executes."""
     text, uses = _reached(root, module, "run")
     digest = hashlib.sha256(text.encode())
-    for name in sorted(_closure(root, uses - {module})):
+    for name in sorted(_closure(root, uses, module)):
         digest.update(name.encode() + b"\0" + _file(root, name).read_bytes())
     return digest.hexdigest()[:16]
 
@@ -76,13 +76,17 @@ def _bare(statement: ast.stmt) -> ast.stmt:
     return statement
 
 
-def _closure(root: Path, names: Iterable[str]) -> set[str]:
-    """Modules, and what they import, and so on."""
+def _closure(root: Path, names: Iterable[str], own: str) -> set[str]:
+    """Modules, and what they import, and so on.
+
+    The experiment's ``own`` is left out, also where it is the package that its rooms lie in: to
+    import one of them executes its ``__init__``, which names them all, but no more of a run.
+    """
     found: set[str] = set()
     wanted = list(names)
     while wanted:
         name = wanted.pop()
-        if name not in found:
+        if name not in found and name != own:
             found.add(name)
             wanted += _imports(root, _parse(root, name))
     return found

@@ -34,6 +34,18 @@ def figure(rows):
 ''',
 }
 
+ROOMS = {  # an experiment that is a package
+    "experiments/__init__.py": "",
+    "experiments/rooms/__init__.py": (
+        "from experiments.rooms.judge import verdicts\nfrom experiments.rooms.study import run\n"
+    ),
+    "experiments/rooms/cell.py": "class Params: pass\n",
+    "experiments/rooms/judge.py": "def verdicts(rows): return []\n",
+    "experiments/rooms/study.py": (
+        "from experiments.rooms.cell import Params\ndef run(params: Params, seed): return []\n"
+    ),
+}
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
@@ -74,6 +86,22 @@ def test_a_change_is_other_code_when_a_run_executes_it(
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
     assert (version(root) != before) == counts
+
+
+@pytest.mark.parametrize(("room", "counts"), [("cell", True), ("study", True), ("judge", False)])
+def test_of_a_package_what_its_run_does_not_reach_counts_neither(
+    tmp_path: Path, room: str, counts: bool
+) -> None:
+    for name, text in ROOMS.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    code_version.cache_clear()
+    before = code_version("experiments.rooms", tmp_path)
+    path = tmp_path / f"experiments/rooms/{room}.py"
+    path.write_text(path.read_text().replace("[]", "[1]").replace("pass", "nodes: int"))
+    code_version.cache_clear()
+    assert (code_version("experiments.rooms", tmp_path) != before) == counts
 
 
 @pytest.mark.parametrize("name", REGISTRY)

@@ -516,9 +516,11 @@ def _judge_memory(rows: pd.DataFrame) -> Iterator[Verdict]:
         yield Verdict(
             f"{_label(params)}: memory of a node",
             f"{NODE_KIB:.2f} KiB, and what differs from node to node",
-            f"{at_rest:.2f} KiB at rest, {peak:.2f} KiB at the peak of a crash",
-            at_rest <= NODE_KIB,
-            EXCEPTIONS,
+            f"{at_rest:.2f} KiB at rest, {peak:.2f} KiB at the peak of a crash"
+            if peak
+            else "unknown",
+            at_rest <= NODE_KIB if peak else None,
+            EXCEPTIONS if peak else "",
         )
 
 

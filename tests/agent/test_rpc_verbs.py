@@ -252,7 +252,12 @@ def test_an_interrupted_query_exits_with_1_and_a_monitor_with_0(
         return agent._feed()
 
     agent.query = agent.monitor = never_ends  # type: ignore[method-assign,assignment]
-    assert run(*line, agent=agent).status == status
+    # Tests that a shell runs in the background have inherited that SIGINT is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run(*line, agent=agent).status == status
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_monitor_whose_agent_ends_says_so(run: Run) -> None:

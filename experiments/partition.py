@@ -23,7 +23,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from backends.sim import Cluster
-from backends.sim.checks import Inspector, Observer
+from backends.sim.checks import Inspector, Observer, Tap
 from backends.sim.faults import Hosts, Partition
 from backends.sim.host import Host
 from backends.sim.strikes import select
@@ -112,7 +112,7 @@ def config_of(params: Params) -> Config:
     return config
 
 
-class Watch(Observer, Inspector):
+class Watch(Observer, Tap, Inspector):
     """Verdicts of death across the cut and within a side, and what follows the heal."""
 
     def __init__(self, small: set[NodeId], nodes: int) -> None:
@@ -193,6 +193,7 @@ def run(params: Params, seed: int) -> list[Row]:
     names = tuple(host.name for host in side)
     watch = Watch(set(names), params.nodes)
     cluster.observers.append(watch)
+    cluster.taps.append(watch)
     before = _incarnations(cluster)
     began = cluster.now
     film = Film(began, lambda host: "A" if host.name in watch.small else "B")

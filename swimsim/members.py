@@ -81,16 +81,17 @@ class Members(Struct, frozen=True, gc=False):
                     chosen.append(member)
             return chosen, rng_
         seen: set[int] = set()
-        for _ in range(3 * n):
-            slot, rng_ = rng.below(rng_, n)
-            if slot in seen:
-                continue
-            seen.add(slot)
-            member = records[slot]
-            if eligible(member):
-                chosen.append(member)
-                if len(chosen) == k:
-                    break
+        draws = 3 * n
+        while draws and len(chosen) < k:
+            slots, rng_ = rng.several_below(rng_, n, min(k - len(chosen), draws))
+            draws -= len(slots)
+            for slot in slots:
+                if slot in seen:
+                    continue
+                seen.add(slot)
+                member = records[slot]
+                if eligible(member):
+                    chosen.append(member)
         return chosen, rng_
 
     def put(self, member: Member) -> Members:

@@ -180,18 +180,15 @@ def step(node: Node, now: Micros, input: Input) -> Step:
     node, effects = _TRANSITIONS[type(input)](node, now, input)
     if not effects:
         return node, effects
-    news = node.broadcasts.queue or node.serf is not None
+    has_room = False
     for effect in effects:
-        if type(effect) is Then or (news and type(effect) is Send and effect.piggyback):
+        if type(effect) is Then:
             return _settle(node, now, effects)
+        if type(effect) is Send and effect.piggyback:
+            has_room = True
+    if has_room and (node.broadcasts.queue or node.serf is not None):
+        return _load(node, now, effects)
     return node, effects
-
-
-def _has_news(node: Node) -> bool:
-    """Whether anything waits that could ride on a packet."""
-    if node.broadcasts.queue:
-        return True
-    return node.serf is not None and any(lane.queue for lane in node.serf.lanes)
 
 
 def with_table(node: Node, members: Members) -> Node:
@@ -224,19 +221,34 @@ def _settle(node: Node, now: Micros, effects: tuple[Effect, ...]) -> Step:
             pending.extend(reversed(more))
         else:
             settled.append(effect)
+    return _load(node, now, tuple(settled))
+
+
+def _load(node: Node, now: Micros, effects: tuple[Effect, ...]) -> Step:
+    """Let broadcasts ride on the packets that take some, as far as there is room."""
+    loaded: list[Effect] = []
     finished: tuple[Effect, ...] = ()
-    for place, effect in enumerate(settled):
+    for effect in effects:
         if type(effect) is Send and effect.piggyback and _has_news(node):
-            node, settled[place], done = _load(node, effect)
+            node, send, done = _load_packet(node, effect)
+            loaded.append(send)
             finished += done
+        else:
+            loaded.append(effect)
     if finished:
         node, more = _settle(node, now, finished)
-        settled.extend(more)
-    return node, tuple(settled)
+        loaded += more
+    return node, tuple(loaded)
 
 
-def _load(node: Node, send: Send) -> tuple[Node, Send, tuple[Effect, ...]]:
-    """Let broadcasts ride on a packet, as far as there is room."""
+def _has_news(node: Node) -> bool:
+    """Whether anything waits that could ride on a packet."""
+    if node.broadcasts.queue:
+        return True
+    return node.serf is not None and any(lane.queue for lane in node.serf.lanes)
+
+
+def _load_packet(node: Node, send: Send) -> tuple[Node, Send, tuple[Effect, ...]]:
     config = node.config
     if not config.piggyback:
         return node, send, ()
@@ -268,7 +280,7 @@ def _on_membership(node: Node, now: Micros, input: MembershipInput) -> Step:
     state, effects = membership.step(node.membership, now, input, node.config)
     if state is not node.membership:
         node = replace(node, membership=state)
-    if node.serf is None or not effects:
+    if not effects or node.serf is None:
         return node, effects
     return _tell_serf(node, now, effects)
 
@@ -306,24 +318,26 @@ def _on_round(
     return node, effects
 
 
-def _on_broadcast(node: Node, now: Micros, input: broadcast.BroadcastInput) -> Step:
-    known, serf = node.membership, node.serf
-    if serf is not None and isinstance(input, GossipTick):
-        state, lanes, effects = broadcast.gossip(
-            node.broadcasts,
-            serf.lanes,
-            now,
-            known.me.name,
-            known.members,
-            known.departed,
-            layer.known(serf, known.members),
-            node.config,
-        )
-        return _with_lanes(replace(node, broadcasts=state), lanes), effects
-    state, effects = broadcast.step(
-        node.broadcasts, now, input, known.me.name, known.members, known.departed, node.config
+def _on_announce(node: Node, now: Micros, input: Announce) -> Step:
+    state, effects = broadcast.announce(
+        node.broadcasts, now, input.message, input.notify, node.config
     )
     return replace(node, broadcasts=state), effects
+
+
+def _on_gossip_tick(node: Node, now: Micros, input: GossipTick) -> Step:
+    known, serf = node.membership, node.serf
+    state, lanes, effects = broadcast.gossip(
+        node.broadcasts,
+        () if serf is None else serf.lanes,
+        now,
+        known.me.name,
+        known.members,
+        known.departed,
+        0 if serf is None else layer.known(serf, known.members),
+        node.config,
+    )
+    return _with_lanes(replace(node, broadcasts=state), lanes), effects
 
 
 def _on_push_pull(node: Node, now: Micros, input: push_pull.PushPullInput) -> Step:
@@ -465,25 +479,31 @@ def _on_received(node: Node, now: Micros, input: Received) -> Step:
     memberlist's order differs (an alive first, then the newest first); nothing may depend on
     it (spec memberlist.md, 6.18).
     """
-    messages = input.messages
-    if len(messages) == 1:
-        return _on_message(node, now, messages[0], input.source)
     effects: tuple[Effect, ...] = ()
-    for message in messages:
-        node, more = _on_message(node, now, message, input.source)
+    for message in input.messages:
+        if type(message) is Ping:
+            more = _on_ping(node, message, input.source)
+        elif type(message) is IndirectPing:
+            node, more = _on_indirect_ping(node, now, message, input.source)
+        else:
+            node, more = _TRANSITIONS[type(message)](node, now, message)
         if more:
             effects += more
     return node, effects
 
 
-def _on_message(node: Node, now: Micros, message: Message, source: Address) -> Step:
-    if type(message) is Ping:
-        if node.serf is None:
-            return node, probe.answer(message, source, node.membership.me)
-        return node, probe.answer(message, source, node.membership.me, _coordinate(node))
-    if type(message) is IndirectPing and not (message.source.host and message.source.port):
-        message = replace(message, source=source)  # older peers do not say where they are
-    return _TRANSITIONS[type(message)](node, now, message)
+def _on_ping(node: Node, ping: Ping, source: Address) -> tuple[Effect, ...]:
+    """Ack it; with Serf's layer on, an ack also tells where this node is in its space."""
+    if node.serf is None or not node.config.coordinates:
+        return probe.answer(ping, source, node.membership.me)
+    return probe.answer(ping, source, node.membership.me, layer.coordinate(node.serf))
+
+
+def _on_indirect_ping(node: Node, now: Micros, ask: IndirectPing, source: Address) -> Step:
+    """The acks go to where it says, or, since older peers do not say, to where it came from."""
+    if not (ask.source.host and ask.source.port):
+        ask = replace(ask, source=source)
+    return _on_probe(node, now, ask)
 
 
 def _on_exchange_requested(node: Node, now: Micros, input: ExchangeRequested) -> Step:
@@ -502,13 +522,6 @@ def _on_exchanged(node: Node, now: Micros, input: Exchanged) -> Step:
     if isinstance(response, PushPull):
         return _on_push_pull(node, now, input)
     return _on_push_pull(node, now, ExchangeFailed(exchange, "the reply is no push/pull"))
-
-
-def _coordinate(node: Node) -> bytes:
-    """What an ack tells beside that this node is alive: where it is in Serf's space."""
-    if node.serf is None or not node.config.coordinates:
-        return b""
-    return layer.coordinate(node.serf)
 
 
 _TRANSITIONS: dict[type[Input | Message | News], Callable[[Node, Micros, Any], Step]] = {
@@ -538,12 +551,11 @@ _TRANSITIONS: dict[type[Input | Message | News], Callable[[Node, Micros, Any], S
     RelayTimeout: _on_probe,
     Ack: _on_probe,
     Nack: _on_probe,
-    IndirectPing: _on_probe,
-    GossipTick: _on_broadcast,
+    GossipTick: _on_gossip_tick,
     ReconnectTick: _on_reconnect,
     Lost: _on_reconnect,
     Regained: _on_reconnect,
-    Announce: _on_broadcast,
+    Announce: _on_announce,
     HealthChange: _on_health,
     User: _on_serf,
     AnnounceLeave: _on_serf,

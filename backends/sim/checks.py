@@ -1,13 +1,14 @@
 """Observers from outside: they watch a cluster and know what no node can know.
 
-An observer is told of every event that a node reports, of every packet that is sent and of
-those that find no process, and of processes that end and begin. It has no part in the run, so
-a run is the same with it and without it. The definitions are those of spec experiments.md,
-section 0; times are instants of the simulated clock, in microseconds.
+An observer is told of every event that a node reports, of packets that find no process, and
+of processes that end and begin. It has no part in the run, so a run is the same with it and
+without it. The definitions are those of spec experiments.md, section 0; times are instants of
+the simulated clock, in microseconds.
 
-What is not an event (a probe that failed, a packet that brought old news) can be read off the
-steps of the nodes: an ``Inspector`` is shown every one of them. That is dearer, so it is a
-list of its own, ``Cluster.inspectors``; see ``inspectors.py``.
+What happens all the time is dearer to be told of, and has lists of its own. A ``Tap`` hears of
+every packet that is sent (``Cluster.taps``). An ``Inspector`` is shown every step of every
+node, off which can be read what is not an event: a probe that failed, a packet that brought
+old news (``Cluster.inspectors``; see ``inspectors.py``).
 """
 
 from __future__ import annotations
@@ -28,11 +29,6 @@ class Observer:
     def on_event(self, now: Micros, host: Host, event: Event) -> None:
         """A node on ``host`` reported ``event``."""
 
-    def on_sent(
-        self, now: Micros, source: Host, target: Host, messages: tuple[Message, ...]
-    ) -> None:
-        """``source`` hands a packet for ``target`` to the network."""
-
     def on_unheard(
         self, now: Micros, source: Host, target: Host, messages: tuple[Message, ...]
     ) -> None:
@@ -43,6 +39,15 @@ class Observer:
 
     def on_up(self, now: Micros, host: Host) -> None:
         """A new process begins on ``host``."""
+
+
+class Tap:
+    """What a cluster tells whoever wants to know of every packet."""
+
+    def on_sent(
+        self, now: Micros, source: Host, target: Host, messages: tuple[Message, ...]
+    ) -> None:
+        """``source`` hands a packet for ``target`` to the network."""
 
 
 class Inspector:

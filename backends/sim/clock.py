@@ -10,7 +10,7 @@ a run be branched.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any, ClassVar, TypeAlias
 
@@ -43,11 +43,12 @@ Callbacks: TypeAlias = tuple[Callable[[Due], None], ...]
 
 SLOT: Micros = 8_192  # width of a bucket
 NARROW: Micros = 1_024  # the same where there is so much to do that a heap of 8 ms is a large one
-CROWDED = 1_024  # pending events from which on SimPy's heap is spared
+ERA = 1_024  # slots; what is due in a later one waits in one bucket for all of it
+CROWDED = 1_024  # events in SimPy's heap from which on it is spared
 
 
 class Bucket(Struct):
-    """What is due in one slot of time, in the order in which it was scheduled.
+    """What is due in one slot of time, or in one era, in the order in which it was scheduled.
 
     An entry takes 8 bytes of ``keys`` (its place in the slot above the number that SimPy would
     have given it) and four of ``parts``, which make its ``Due`` when the slot begins. Both lie in
@@ -57,15 +58,19 @@ class Bucket(Struct):
     keys: array[int]
     parts: list[Any]  # callbacks, host, what and life of one entry after the other
 
-    def entries(self, begin: Micros) -> Iterator[tuple[Micros, int, int, Due]]:
-        """What SimPy's heap is to hold, if the slot begins at ``begin``."""
+    def entries(self, begin: Micros) -> list[tuple[Micros, int, int, Due]]:
+        """What SimPy's heap is to hold, if the slot or the era begins at ``begin``."""
         part = iter(self.parts)
-        for key, callbacks, host, what, life in zip(self.keys, part, part, part, part, strict=True):
-            place, event_id = divmod(key, _IDS)
-            yield begin + place, NORMAL, event_id, Due(callbacks, host, what, life)
+        return [
+            (begin + (key >> _ID_BITS), NORMAL, key & _ID_MASK, Due(callbacks, host, what, life))
+            for key, callbacks, host, what, life in zip(
+                self.keys, part, part, part, part, strict=True
+            )
+        ]
 
 
-_IDS = 1 << 50  # more events than a run can have
+_ID_BITS = 40  # of the number of an event: more of them than a run can have
+_ID_MASK = (1 << _ID_BITS) - 1
 
 
 class Clock(simpy.Environment):
@@ -74,15 +79,17 @@ class Clock(simpy.Environment):
     A heap of many entries is slow: each step down it misses the processor's caches. So when
     there are many, what is not due for a while waits in buckets, and enters the heap, under
     the number it was given when it was scheduled, as its bucket's time begins. The order of
-    events is exactly that of the heap alone.
+    events is exactly that of the heap alone. What is due in minutes would be alone in its
+    slot's bucket: it waits in that of its era, and is moved when the era begins.
     """
 
     def __init__(self, now: Micros = 0, slot: Micros = SLOT) -> None:
         super().__init__(now)
         self.slot = slot
-        self._buckets: dict[int, Bucket] = {}  # by the number of the slot
-        self._numbers: list[int] = []  # of the buckets, as a heap
-        self._waiting = 0  # entries in the buckets
+        self._era: Micros = slot * ERA
+        self._slots: dict[Micros, Bucket] = {}  # by when they begin
+        self._eras: dict[Micros, Bucket] = {}
+        self._begins: list[Micros] = []  # of both, as a heap
 
     @property
     def micros(self) -> Micros:
@@ -93,45 +100,61 @@ class Clock(simpy.Environment):
         """Have ``callbacks`` called with a ``Due`` of ``host`` and ``what`` after ``delay``."""
         if delay < 0:
             raise ValueError(f"a delay of {delay} us: time does not go back")
+        slot, queue = self.slot, self._queue
         at: Micros = self._now + delay  # type: ignore[assignment]
-        if delay <= self.slot or len(self._queue) + self._waiting < CROWDED:
+        if delay <= slot or (len(queue) < CROWDED and not self._begins):
             due = Due(callbacks, host, what, host.life)
-            heappush(self._queue, (at, NORMAL, next(self._eid), due))  # type: ignore[misc]
+            heappush(queue, (at, NORMAL, next(self._eid), due))  # type: ignore[misc]
             return
-        number, place = divmod(at, self.slot)
-        event_id = next(self._eid)
-        bucket = self._buckets.get(number)
-        if bucket is None:
-            bucket = self._buckets[number] = Bucket(array("Q"), [])
-            heappush(self._numbers, number)
-            if self._numbers[0] == number:
-                self._open_at(number)
-        bucket.keys.append(place * _IDS + event_id)
+        if delay <= self._era:
+            place, buckets = at % slot, self._slots
+        else:
+            place, buckets = at % self._era, self._eras
+        bucket = buckets.get(at - place) or self._new_bucket(buckets, at - place)
+        bucket.keys.append(place << _ID_BITS | next(self._eid))
         bucket.parts += (callbacks, host, what, host.life)
-        self._waiting += 1
 
     def timeout(self, delay: float = 0, value: Any = None) -> simpy.Timeout:
         """SimPy's timeout, to the whole microsecond, so that no float decides an order."""
         return simpy.Timeout(self, round(delay), value)
 
-    def _open_at(self, number: int) -> None:
+    def _new_bucket(self, buckets: dict[Micros, Bucket], begin: Micros) -> Bucket:
+        if begin not in self._slots and begin not in self._eras:
+            heappush(self._begins, begin)
+            if self._begins[0] == begin:
+                self._open_at(begin)
+        bucket = buckets[begin] = Bucket(array("Q"), [])
+        return bucket
+
+    def _open_at(self, begin: Micros) -> None:
         """Have the first of the buckets opened as its time begins."""
         opening = simpy.Event(self)
         opening._ok, opening._value = True, None
         opening.callbacks = [self._open]
-        self.schedule(opening, URGENT, number * self.slot - self._now)
+        self.schedule(opening, URGENT, begin - self._now)
 
     def _open(self, opening: simpy.Event) -> None:
-        number = self.micros // self.slot
-        bucket = self._buckets.pop(number, None)
-        if bucket is None:  # another one had become the first meanwhile, and opened this
-            return
-        self._waiting -= len(bucket.keys)
-        for entry in bucket.entries(self.micros):
-            heappush(self._queue, entry)  # type: ignore[misc]
-        heappop(self._numbers)
-        if self._numbers:
-            self._open_at(self._numbers[0])
+        begin = self.micros
+        if not self._begins or self._begins[0] != begin:
+            return  # another one had become the first meanwhile, and opened this
+        heappop(self._begins)
+        queue: list[tuple[Any, ...]] = self._queue
+        if era := self._eras.pop(begin, None):
+            for entry in era.entries(begin):
+                at, _, event_id, due = entry
+                place = at % self.slot
+                if at - place == begin:
+                    heappush(queue, entry)
+                    continue
+                slots = self._slots
+                bucket = slots.get(at - place) or self._new_bucket(slots, at - place)
+                bucket.keys.append(place << _ID_BITS | event_id)
+                bucket.parts += (due.callbacks, due.host, due.what, due.life)
+        if slot := self._slots.pop(begin, None):
+            for entry in slot.entries(begin):
+                heappush(queue, entry)
+        if self._begins:
+            self._open_at(self._begins[0])
 
     def run_to(self, at: Micros) -> None:
         """Let everything happen that is due before ``at``, and make it ``at``.
@@ -158,10 +181,8 @@ class Clock(simpy.Environment):
 
         The ends of runs, which SimPy leaves behind, are left out.
         """
-        buckets = self._buckets.items()
-        waiting = [
-            entry for number, bucket in buckets for entry in bucket.entries(number * self.slot)
-        ]
+        buckets = [*self._slots.items(), *self._eras.items()]
+        waiting = [entry for begin, bucket in buckets for entry in bucket.entries(begin)]
         queue: list[tuple[Any, ...]] = [*self._queue, *waiting]
         return [
             (at, event)

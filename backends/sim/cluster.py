@@ -16,14 +16,14 @@ from msgspec import Struct
 
 from backends.recorder import Recorder
 from backends.sim import process, strikes, views
-from backends.sim.checks import Inspector, Observer
+from backends.sim.checks import Inspector, Observer, Tap
 from backends.sim.clock import NARROW, SLOT, Callbacks, Clock, Due
 from backends.sim.codec import through_wire
 from backends.sim.faults import Fault
 from backends.sim.host import Host
 from backends.sim.memory import sweep, without_gc
 from backends.sim.network import Fabric, Network
-from backends.sim.roster import address_of, check_name, index_of, node_names, settled
+from backends.sim.roster import FIRST, address_of, check_name, node_names, settled
 from backends.sim.streams import Streams
 from backends.sim.trace import Column, Fate, Trace
 from swimsim import invariants, node, rng
@@ -119,9 +119,10 @@ class Cluster:
             given = {key: values[index % len(values)] for key, values in attributes.items()}
             self._add_host(name, given)
         self.seeds = names[:seeds]  # whom newcomers join through
-        self.fabric = Fabric(network or Network(), list(names), seed)
         self.trace = Trace(self.hosts, record)
+        self.fabric = Fabric(network or Network(), list(names), seed, self.trace.watches_packets)
         self.observers: list[Observer] = []
+        self.taps: list[Tap] = []
         self.inspectors: list[Inspector] = []
         self._recorded: dict[NodeId, Callable[[node.Node, Micros, Input], node.Step]] = {}
         self.fault_random = Random(rng.seed(seed, "faults"))
@@ -130,7 +131,7 @@ class Cluster:
         self.check = check
         self.wire = wire
         self._leaving: set[tuple[int, int]] = set()  # host and life that end after a farewell
-        self._changed = False  # some table may have changed since tables were last shared
+        self._forgot = False  # that memory was cleared since tables were last compared
         self._lately: dict[tuple[int, int], Members] = {}  # tables by their digests
         self._world = Host(-1, NodeId("*"), Address(b"", 0), {})  # owner of the cluster's timers
         self.settled = len(names) if warm else 0  # hosts that began in a settled group
@@ -166,7 +167,8 @@ class Cluster:
 
     def _start_warm(self, fresh: bool) -> None:
         table = settled(tuple(host.name for host in self.hosts), self.meta, self.config.vsn)
-        for host in self.hosts:
+        for host, member in zip(self.hosts, table, strict=True):
+            host.name, host.address = member.peer.name, member.peer.address  # one object for all
             self._spawn(host, Start(table, fresh))
 
     def _spawn(self, host: Host, start: Start) -> None:
@@ -200,27 +202,28 @@ class Cluster:
         now: Micros = self.env._now  # type: ignore[assignment]  # the property costs a call
         step = self._recorded.get(host.name, node.step) if self._recorded else node.step
         after, effects = step(before, now, input)
-        if (
-            after.membership is not before.membership
-            and after.membership.members is not before.membership.members
-        ):
-            after = self._with_shared_table(after)
-        host.node = after
         self.steps += 1
+        if after is not before:
+            if (
+                after.membership is not before.membership
+                and after.membership.members is not before.membership.members
+            ):
+                after = self._with_shared_table(after)
+            host.node = after
         for inspector in self.inspectors:
             inspector.on_step(now, host, before, input, effects)
         if self.check:
-            invariants.check(host.node)
+            invariants.check(after)
         return effects
 
     def perform(self, host: Host, effects: tuple[Effect, ...]) -> None:
         """Carry out what a node asked for."""
         for effect in effects:
             if type(effect) is Send:  # not isinstance, which is slow to say no
-                send = through_wire(effect, self.config) if self.wire else effect
-                target = self.at(send.to)
+                target = self.at(effect.to)
                 if target is not None:
-                    self.post(host, target, send.messages, crc=send.crc)
+                    send = through_wire(effect, self.config) if self.wire else effect
+                    self.post(host, target, send.messages, send.crc)
             elif type(effect) is After:
                 self.env.later(effect.delay, self._on_timer, host, effect.input)
             elif type(effect) is Emit:
@@ -235,19 +238,22 @@ class Cluster:
                 self.env.later(0, self._on_timer, host, no_keyring(effect))
 
     def post(
-        self, host: Host, target: Host, messages: tuple[Message, ...], *, crc: bool = False
+        self, host: Host, target: Host, messages: tuple[Message, ...], crc: bool = False
     ) -> None:
         """Put one packet on the network: a node's, or one that an experiment makes up."""
         fabric = self.fabric
-        for observer in self.observers:
-            observer.on_sent(self.now, host, target, messages)
+        if self.taps:
+            for tap in self.taps:
+                tap.on_sent(self.now, host, target, messages)
         if target.node is None:
             for observer in self.observers:
                 observer.on_unheard(self.now, host, target, messages)
-        if fabric.plain and not self.trace.watches_packets:
-            delay = fabric.sample(fabric.latency_random, host.index, target.index)
-            received = Received(host.address, messages)
-            self.env.later(delay, self._on_delivery, target, received)
+        if fabric.plain:
+            if fabric.placeless:  # then their indices need not be looked at
+                delay = fabric.sample(fabric.latency_random, 0, 0)
+            else:
+                delay = fabric.sample(fabric.latency_random, host.index, target.index)
+            self.env.later(delay, self._on_delivery, target, Received(host.address, messages))
             return
         size = packet_size(messages, crc, self.config)
         delays = fabric.carry(self.now, host.index, target.index, size)
@@ -265,8 +271,8 @@ class Cluster:
             self.drop(host, due.what)
         elif host.process is not None:
             process.arrive(self, host, host.process, due.what)
-        else:
-            self.feed(host, due.what)
+        elif effects := self.advance(host, due.what):
+            self.perform(host, effects)
 
     def _unpack(self, due: Due) -> None:
         """A packet arrives whose fate is recorded."""
@@ -286,8 +292,8 @@ class Cluster:
             return
         if host.process is not None:
             process.fire(self, host, host.process, due.what)
-        else:
-            self.feed(host, due.what)
+        elif effects := self.advance(host, due.what):
+            self.perform(host, effects)
 
     def _work(self, due: Due) -> None:
         if due.host.life == due.life:
@@ -303,7 +309,6 @@ class Cluster:
 
     def _emit(self, host: Host, event: Event) -> None:
         now = self.now
-        self._changed = True
         self.trace.event(now, host, event)
         for observer in self.observers:
             observer.on_event(now, host, event)
@@ -321,12 +326,13 @@ class Cluster:
         shared = self._lately.setdefault((mine.digest, mine.slots_digest), mine)
         if len(self._lately) > LATELY:
             self._lately.clear()
+            self._forgot = True
         return changed if shared is mine else node.with_table(changed, shared)
 
     def _share_tables(self, due: Due) -> None:
-        """The same for all nodes, now and then: those that learned in other orders agree by now."""
-        if self._changed:
-            self._changed = False
+        """The same for all nodes, now and then, once so many were made that some were missed."""
+        if self._forgot:
+            self._forgot = False
             self._lately.clear()
             for host in self.hosts:
                 if host.node is not None:
@@ -344,7 +350,7 @@ class Cluster:
 
     def at(self, address: Address) -> Host | None:
         """The host that listens at ``address``, or None: an address tells the host's index."""
-        index = index_of(address)
+        index = int.from_bytes(address[0], "big") - FIRST
         return self.hosts[index] if 0 <= index < len(self.hosts) else None
 
     def later(self, delay: Micros, order: strikes.Order) -> None:
@@ -516,7 +522,7 @@ class Cluster:
 
         What one does from here on, the other does not notice. Without ``seed`` both would go
         the same way if left alone; with it, the network and the nodes draw other random
-        numbers from now on. Observers and inspectors stay with the original. Raises
+        numbers from now on. Observers, taps and inspectors stay with the original. Raises
         ``BranchError`` when SimPy events other than the cluster's own are pending: a generator
         cannot be copied.
         """
@@ -531,12 +537,12 @@ class Cluster:
         twin.by_name = {host.name: host for host in twin.hosts}
         twin.fabric = self.fabric.copy()
         twin.trace = self.trace.copy(twin.hosts)
-        twin.observers, twin.inspectors, twin._recorded = [], [], {}
+        twin.observers, twin.taps, twin.inspectors, twin._recorded = [], [], [], {}
         twin.fault_random = Random()
         twin.fault_random.setstate(self.fault_random.getstate())
         twin.settled, twin.wire = self.settled, self.wire
         twin.steps, twin.dropped, twin.check = self.steps, self.dropped, self.check
-        twin._leaving, twin._changed, twin._lately = set(self._leaving), self._changed, {}
+        twin._leaving, twin._forgot, twin._lately = set(self._leaving), self._forgot, {}
         twin._world = self._world.copy()
         twin._bind()
         twin.streams.open, twin.streams.opened = dict(self.streams.open), self.streams.opened

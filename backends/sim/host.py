@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from swimsim.node import Node
@@ -10,6 +11,9 @@ from swimsim.terms import Address, NodeId
 
 if TYPE_CHECKING:
     from backends.sim.process import Process
+
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Host:
@@ -23,7 +27,7 @@ class Host:
         self.index = index
         self.name = name
         self.address = address
-        self.attributes = attributes  # such as zone; faults and partitions may name them
+        self.attributes = attributes or NOTHING  # such as zone; faults and partitions may name them
         self.node: Node | None = None  # None: no process runs
         self.process: Process | None = None  # None: it runs unhindered
         self.life = 0

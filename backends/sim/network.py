@@ -269,9 +269,15 @@ class Cut(Struct, frozen=True):
 class Fabric:
     """A network at work. Deterministic: one seed, one fate for every packet."""
 
-    def __init__(self, network: Network, names: list[str], seed: int) -> None:
+    def __init__(
+        self, network: Network, names: list[str], seed: int, watched: bool = False
+    ) -> None:
         self.network = network
+        self.watched = watched  # somebody wants to know how large packets are, and their fates
         self.sample = network.latency.sample
+        self.placeless = isinstance(
+            network.latency, Constant | Uniform | Exponential | LogNormal
+        )  # latency is the same between any two hosts
         self.names = names  # by host index
         self.cuts: tuple[Cut, ...] = ()
         self.links: tuple[Link, ...] = network.links  # in force; faults may add some
@@ -294,7 +300,8 @@ class Fabric:
         for link in self.links:
             self._links_by_end.setdefault((link.source, link.target), []).append(link)
         self.plain = not (
-            self.cuts
+            self.watched
+            or self.cuts
             or network.loss
             or self.links
             or network.duplicate
@@ -393,7 +400,7 @@ class Fabric:
 
     def copy(self) -> Fabric:
         """An independent twin with the same past and, so far, the same future."""
-        twin = Fabric(self.network, list(self.names), 0)
+        twin = Fabric(self.network, list(self.names), 0, self.watched)
         twin.cuts, twin.links = self.cuts, self.links
         twin._bad, twin._busy = dict(self._bad), dict(self._busy)
         for mine, its in zip(self._randoms, twin._randoms, strict=True):

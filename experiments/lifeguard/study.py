@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from backends.sim import Cluster
-from backends.sim.checks import Observer
+from backends.sim.checks import Observer, Tap
 from backends.sim.faults import Hosts
 from backends.sim.host import Host
 from backends.sim.strikes import select
@@ -78,7 +78,7 @@ def config_of(params: Params) -> Config:
     )
 
 
-class Watch(Observer):
+class Watch(Observer, Tap):
     """What a run is about: who is called dead, rightly or not, and what was sent."""
 
     def __init__(self, blocked: set[NodeId], healthy: int, config: Config) -> None:
@@ -134,6 +134,7 @@ def run(params: Params, seed: int) -> list[Row]:
     victims = select(cluster, Hosts(random=params.blocked))
     watch = Watch({host.name for host in victims}, params.nodes - params.blocked, config)
     cluster.observers.append(watch)
+    cluster.taps.append(watch)
     began = cluster.now
     if params.part == "threshold":
         _block(cluster, victims, params)

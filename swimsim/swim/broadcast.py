@@ -19,15 +19,15 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from functools import lru_cache
-from typing import Literal, TypeAlias, TypeVar, assert_never
+from typing import Literal, TypeAlias, TypeVar
 
 from immutables import Map
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from swimsim.config import Config
 from swimsim.effects import After, Effect, Send, Then
-from swimsim.inputs import Announce, Announced, GossipTick
+from swimsim.inputs import Announced, GossipTick
 from swimsim.member import DEAD, Member
 from swimsim.members import Members
 from swimsim.messages import (
@@ -48,7 +48,7 @@ from swimsim.terms import Micros, NodeId
 LEAST_ROOM = 3  # bytes; what has no more than that left is not offered to Serf's lanes
 MOST_PARTS = 126  # and one message that they ride on: old peers misread 128 (spec P14)
 
-BroadcastInput: TypeAlias = Announce | GossipTick
+_TICK = GossipTick()
 
 
 class Broadcast(Struct, frozen=True, order=True, gc=False):
@@ -98,32 +98,24 @@ def _limit(n: int, mult: int, scale: Literal["log10", "ln"]) -> int:
     return max(1, mult * math.ceil(log(n + 1)))
 
 
-def step(
+def announce(
     state: Broadcasts,
     now: Micros,
-    input: BroadcastInput,
-    me: NodeId,
-    members: Members,
-    departed: Map[NodeId, Micros],
+    message: Alive | Suspect | Dead | User,
+    notify: bool,
     config: Config,
 ) -> Step:
-    """Take in one announcement, or gossip. ``departed``: since when the dead have been dead."""
-    if type(input) is GossipTick:
-        state, _, effects = gossip(state, (), now, me, members, departed, 0, config)
-        return state, effects
-    if type(input) is Announce:
-        state, displaced = enqueue(state, input.message, input.notify)
-        state, ticking = wake(state, now, config)
-        return state, displaced + ticking
-    assert_never(input)
+    """Have a message spread; ``notify``: give ``Announced`` when it is done."""
+    state, displaced = enqueue(state, message, notify)
+    state, ticking = wake(state, now, config)
+    return state, displaced + ticking
 
 
 def wake(state: Broadcasts, now: Micros, config: Config) -> Step:
     """Have the ticker fire, now that there is something to say."""
     if state.ticking or not config.gossip_nodes:
         return state, ()
-    until = _until_tick(state, now, config)
-    return replace(state, ticking=True), (After(until, GossipTick()),)
+    return replace(state, ticking=True), (_next_tick(state, now, config),)
 
 
 def load(state: Broadcasts, lanes: Lanes, room: int, n: int, known: int, config: Config) -> Loaded:
@@ -197,16 +189,12 @@ def _whole(
     """
     if not queue or queue[-1].transmits + times >= limit or len(queue) > most:
         return None
-    for each in queue:
-        room += each.shortness - COMPOUND_PART
-    if room < 0:
-        return None
-    sent = [
-        Broadcast(each.transmits + times, each.shortness, each.age, each.name, each.message,
-                  each.notify)
-        for each in queue
-    ]  # fmt: skip
-    return tuple(sent), tuple([each.message for each in queue])
+    sent, messages = [], []
+    for transmits, shortness, age, name, message, notify in map(astuple, queue):
+        room += shortness - COMPOUND_PART
+        sent.append(Broadcast(transmits + times, shortness, age, name, message, notify))
+        messages.append(message)
+    return (tuple(sent), tuple(messages)) if room >= 0 else None
 
 
 def room_beside(message: Message, config: Config) -> int:
@@ -275,9 +263,9 @@ def gossip(
     config: Config,
 ) -> tuple[Broadcasts, Lanes, tuple[Effect, ...]]:
     """Send what fits to a few random members; each of them costs one transmission."""
-    if not has_news(state, lanes):
+    if not state.queue and not has_news(state, lanes):
         return replace(state, ticking=False), lanes, ()
-    again = After(_until_tick(state, now, config), GossipTick())
+    again = _next_tick(state, now, config)
     if members.present <= 1 and not members.others_present(me) and not members.count(DEAD):
         return state, lanes, (again,)
     fresh = now - config.gossip_to_the_dead_time
@@ -319,6 +307,7 @@ def has_news(state: Broadcasts, lanes: Lanes) -> bool:
     return bool(state.queue) or any(lane.queue for lane in lanes)
 
 
-def _until_tick(state: Broadcasts, now: Micros, config: Config) -> Micros:
-    """How long until the ticker fires; it does so on its grid even when a tick came late."""
-    return config.gossip_interval - (now - state.origin) % config.gossip_interval
+def _next_tick(state: Broadcasts, now: Micros, config: Config) -> After:
+    """The ticker fires on its grid even when this tick came late."""
+    interval = config.gossip_interval
+    return After(interval - (now - state.origin) % interval, _TICK)

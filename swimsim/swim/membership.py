@@ -207,7 +207,9 @@ def _heard_of_myself(state: Membership, news: Alive) -> Step:
 
 def _suspect(state: Membership, now: Micros, news: Suspect, config: Config) -> Step:
     running = state.suspicions.get(news.node)
-    if running is not None and not suspicion.is_news(running, news.source):
+    if running is not None and (
+        news.source in running.accusers or not suspicion.wants_more(running)
+    ):
         return state, ()  # the usual case: this accuser has been heard
     known = state.members.get(news.node)
     if known is None or news.incarnation < known.incarnation:
@@ -288,7 +290,9 @@ def _refute(state: Membership, accused: Incarnation) -> Step:
 
 def _settle(state: Membership, now: Micros, members: Members, config: Config) -> Step:
     """Take over a group's table; its suspicions and its dead begin to age now."""
-    state = replace(state, members=members, incarnation=members[state.me.name].incarnation)
+    mine = members[state.me.name]
+    me = mine.peer if mine.peer == state.me else state.me  # one object for what is said twice
+    state = replace(state, me=me, members=members, incarnation=mine.incarnation)
     effects: tuple[Effect, ...] = ()
     if members.count(ALIVE) == len(members):
         return state, effects

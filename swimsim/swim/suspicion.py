@@ -12,6 +12,8 @@ while a real crash, which everybody notices, is believed as fast as in SWIM.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -33,12 +35,23 @@ class Suspicion(Struct, frozen=True, gc=False):
 
 def bounds(n: int, config: Config) -> tuple[Micros, Micros]:
     """Min and Max, the shortest and the longest wait in a group of ``n`` known members."""
-    if config.suspicion_scale == "ln":
-        least = config.suspicion_mult * math.ceil(math.log(n + 1)) * config.probe_interval
+    return _bounds(
+        n,
+        config.suspicion_scale,
+        config.suspicion_mult * config.probe_interval,
+        config.suspicion_max_timeout_mult,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _bounds(
+    n: int, scale: Literal["log10", "ln"], unit: Micros, most: int
+) -> tuple[Micros, Micros]:
+    if scale == "ln":
+        least = math.ceil(math.log(n + 1)) * unit
     else:
-        thousandths = math.floor(1000 * max(1.0, math.log10(max(1, n))))
-        least = config.suspicion_mult * thousandths * config.probe_interval // 1000
-    return least, least * config.suspicion_max_timeout_mult
+        least = math.floor(1000 * max(1.0, math.log10(max(1, n)))) * unit // 1000
+    return least, least * most
 
 
 def confirmations(n: int, config: Config) -> int:
@@ -60,14 +73,14 @@ def begin(now: Micros, accuser: NodeId, n: int, config: Config) -> Suspicion:
     return Suspicion(now, now + most, least, most, wanted, (accuser,))
 
 
-def is_news(suspicion: Suspicion, accuser: NodeId) -> bool:
-    """Whether a word of ``accuser`` would confirm it: somebody else's, and still wanted."""
-    return len(suspicion.accusers) <= suspicion.wanted and accuser not in suspicion.accusers
+def wants_more(suspicion: Suspicion) -> bool:
+    """Whether another accuser would shorten the wait."""
+    return len(suspicion.accusers) <= suspicion.wanted
 
 
 def confirm(suspicion: Suspicion, accuser: NodeId) -> Suspicion:
     """The same suspicion with one more accuser, or the very object if that is no news."""
-    if not is_news(suspicion, accuser):
+    if accuser in suspicion.accusers or not wants_more(suspicion):
         return suspicion
     confirmed = len(suspicion.accusers)  # this one included, the first accuser not
     share = math.log(confirmed + 1) / math.log(suspicion.wanted + 1)

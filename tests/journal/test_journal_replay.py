@@ -17,7 +17,7 @@ from backends.sim.faults import Churn, Flap, Kill, Partition, Pause, Restart, ho
 from backends.sim.network import Bernoulli, Uniform
 from swimsim import journal
 from swimsim import node as protocol
-from swimsim.effects import Emit, Failed, Send, Suspected
+from swimsim.effects import After, Emit, Failed, Send, Suspected
 from swimsim.fingerprint import fingerprint
 from swimsim.inputs import Leave, ProbeTick, Received
 from swimsim.journal import (
@@ -40,6 +40,10 @@ from tests.builders import at, settled
 from tests.journal.journals import data_of, read, read_all, recorded, scenario
 from tests.journal.test_journal_format import lived
 from tests.test_properties import CONFIGS, DEEDS, Deed
+
+
+def _later(timer: After) -> After:
+    return After(timer.delay + 1, timer.input)
 
 
 def lives(records: list[Any]) -> Counter[str]:
@@ -194,7 +198,7 @@ MUTATIONS: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
     ),
     "nobody confirms": (suspicion, "confirmations", lambda k: 0),
     "news is told once more": (broadcast, "retransmit_limit", lambda limit: limit + 1),
-    "gossip is late by 1 us": (broadcast, "_until_tick", lambda wait: wait + 1),
+    "gossip is late by 1 us": (broadcast, "_next_tick", _later),
     "gossip has less room": (broadcast, "room_beside", lambda room: room // 30),
     "everything is news": (membership, "outranks", lambda _: True),
     "nothing is news": (membership, "outranks", lambda _: False),

@@ -19,11 +19,11 @@ from swimsim.members import Members
 from swimsim.messages import Ack, Alive, Dead, Ping, Suspect, packet_size, size
 from swimsim.swim.broadcast import (
     Broadcast,
-    BroadcastInput,
     Broadcasts,
+    announce,
+    gossip,
     retransmit_limit,
     room_beside,
-    step,
     take,
 )
 from swimsim.terms import MS, SECOND, Micros, NodeId
@@ -354,12 +354,16 @@ ANNOUNCE = {  # before, now, input, settings, after, effects
 def advance(
     state: Broadcasts,
     now: Micros,
-    input: BroadcastInput,
+    input: Announce | GossipTick,
     members: Members = MEMBERS,
     departed: Map[NodeId, Micros] = NONE_GONE,
     **settings: Any,
 ) -> tuple[Broadcasts, tuple[Effect, ...]]:
-    return step(state, now, input, ME, members, departed, replace(LAN, **settings))
+    config = replace(LAN, **settings)
+    if isinstance(input, Announce):
+        return announce(state, now, input.message, input.notify, config)
+    state, _, effects = gossip(state, (), now, ME, members, departed, 0, config)
+    return state, effects
 
 
 @pytest.mark.parametrize(

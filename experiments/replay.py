@@ -355,6 +355,7 @@ def _state(step: Replayed) -> dict[str, Any]:
     """The state after an input; the living stand last."""
     node = step.after
     known, probe = node.membership, node.probe
+    joining = node.upkeep.anti_entropy.joining
     return {
         "node": node.name,
         "number": step.number,
@@ -364,12 +365,12 @@ def _state(step: Replayed) -> dict[str, Any]:
         "leaving": known.leaving,
         "members": [_row(node, member) for member in sorted(node.members, key=_rank)],
         "round": None if probe.round is None else _round(node),
-        "joining": None if node.anti_entropy.joining is None else str(node.anti_entropy.joining),
+        "joining": None if joining is None else str(joining),
         "relays": [f"{number}: {each}" for number, each in sorted(probe.relays.items())],
         "queue": [f"sent {each.transmits} times: {each.message}" for each in node.broadcasts.queue],
         "lost": [
             f"{name} at {each.address} since {story.at(each.since)}"
-            for name, each in sorted(node.reconnect.lost.items())
+            for name, each in sorted(node.upkeep.reconnect.lost.items())
         ],
     }
 

@@ -15,9 +15,9 @@ from swimsim.serf_layer import Serf
 
 def fingerprint(node: Node) -> int:
     """64 bits of all that the node is; different, but for chance, where nodes are different."""
-    known, queue = node.membership, node.broadcasts
+    known, queue, upkeep = node.membership, node.broadcasts, node.upkeep
     return rng.seed(
-        node.rng,
+        upkeep.rng,
         node.health,
         known.members.digest,
         known.members.slots_digest,
@@ -27,9 +27,9 @@ def fingerprint(node: Node) -> int:
         repr(replace(node.probe, relays=Map())),
         repr(sorted(node.probe.relays.items())),
         repr(replace(queue, named=Map())),
-        repr(node.anti_entropy),
-        repr(replace(node.reconnect, lost=Map())),
-        repr(sorted(node.reconnect.lost.items())),
+        repr(upkeep.anti_entropy),
+        repr(replace(upkeep.reconnect, lost=Map())),
+        repr(sorted(upkeep.reconnect.lost.items())),
         *_serf_parts(node.serf),
     )
 

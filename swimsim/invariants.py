@@ -140,7 +140,7 @@ def _probe(node: Node) -> Iterator[str]:
 
 
 def _reconnect(node: Node) -> Iterator[str]:
-    state = node.reconnect
+    state = node.upkeep.reconnect
     for name in state.lost:
         known = node.members.get(name)
         if known is not None and known.status not in (DEAD, LEFT):

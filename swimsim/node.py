@@ -115,6 +115,14 @@ from swimsim.swim.push_pull import AntiEntropy
 from swimsim.terms import U32, Address, Micros, NodeId
 
 
+class Upkeep(Struct, frozen=True, gc=False):
+    """What seldom changes. Apart, so that most steps need not visit the parts of it."""
+
+    anti_entropy: AntiEntropy
+    reconnect: Reconnect
+    rng: Rng  # for the phases of the tickers
+
+
 class Node(Struct, frozen=True, gc=False):
     """All that one member knows. Make one with ``create``."""
 
@@ -122,9 +130,7 @@ class Node(Struct, frozen=True, gc=False):
     membership: Membership
     probe: Probe
     broadcasts: Broadcasts
-    anti_entropy: AntiEntropy
-    reconnect: Reconnect
-    rng: Rng  # for the phases of its tickers
+    upkeep: Upkeep
     health: int = 0  # local health score, 0 is healthy
     serf: Serf | None = None  # None: Serf's layer is off
 
@@ -164,9 +170,7 @@ def create(
         Membership(peer(name, address, meta, config.vsn)),
         Probe(for_probe),
         Broadcasts(for_gossip),
-        AntiEntropy(for_anti_entropy),
-        Reconnect(for_reconnect),
-        seed,
+        Upkeep(AntiEntropy(for_anti_entropy), Reconnect(for_reconnect), seed),
         serf=layer.create(rng.mix(seed)) if config.serf else None,
     )
 
@@ -199,14 +203,17 @@ def with_table(node: Node, members: Members) -> Node:
 def reseeded(node: Node, seed: Rng) -> Node:
     """The same node with another source of randomness from here on."""
     fresh = create(node.name, node.address, node.config, seed=seed)
+    old, new = node.upkeep, fresh.upkeep
     return replace(
         node,
-        rng=fresh.rng,
         probe=replace(node.probe, rng=fresh.probe.rng),
         broadcasts=replace(node.broadcasts, rng=fresh.broadcasts.rng),
-        anti_entropy=replace(node.anti_entropy, rng=fresh.anti_entropy.rng),
-        reconnect=replace(node.reconnect, rng=fresh.reconnect.rng),
-        serf=None if node.serf is None else layer.reseeded(node.serf, rng.mix(fresh.rng)),
+        upkeep=Upkeep(
+            replace(old.anti_entropy, rng=new.anti_entropy.rng),
+            replace(old.reconnect, rng=new.reconnect.rng),
+            new.rng,
+        ),
+        serf=None if node.serf is None else layer.reseeded(node.serf, rng.mix(new.rng)),
     )
 
 
@@ -343,9 +350,9 @@ def _on_gossip_tick(node: Node, now: Micros, input: GossipTick) -> Step:
 def _on_push_pull(node: Node, now: Micros, input: push_pull.PushPullInput) -> Step:
     known = node.membership
     state, effects = push_pull.step(
-        node.anti_entropy, input, known.me.name, known.members, known.suspicions, node.config
+        node.upkeep.anti_entropy, input, known.me.name, known.members, known.suspicions, node.config
     )
-    node = replace(node, anti_entropy=state)
+    node = replace(node, upkeep=replace(node.upkeep, anti_entropy=state))
     if node.serf is None:
         return node, effects
     return _tell_serf(node, now, _with_user_state(node, effects))
@@ -425,9 +432,10 @@ def _on_join(node: Node, now: Micros, input: Join) -> Step:
 
 
 def _on_reconnect(node: Node, now: Micros, input: reconnect.ReconnectInput) -> Step:
-    state, effects = reconnect.step(node.reconnect, now, input, node.members, node.config)
-    if state is not node.reconnect:
-        node = replace(node, reconnect=state)
+    before = node.upkeep.reconnect
+    state, effects = reconnect.step(before, now, input, node.members, node.config)
+    if state is not before:
+        node = replace(node, upkeep=replace(node.upkeep, reconnect=state))
     if node.serf is None or not effects:
         return node, effects
     return node, _with_user_state(node, effects)
@@ -448,29 +456,31 @@ def _on_start(node: Node, now: Micros, input: Start) -> Step:
         node, more = _on_serf(node, now, input)
         effects += more
     n = len(node.members)
-    probe_phase, node = _phase(node, config.probe_interval)
-    gossip_phase, node = _phase(node, config.gossip_interval)
-    reconnect_phase, node = _phase(node, max(1, config.reconnect_interval))
+    rng_ = node.upkeep.rng
+    probe_phase, rng_ = _phase(rng_, config.probe_interval, config)
+    gossip_phase, rng_ = _phase(rng_, config.gossip_interval, config)
+    reconnect_phase, rng_ = _phase(rng_, max(1, config.reconnect_interval), config)
     prober, ticking = probe.start(node.probe, now, probe_phase, n)
+    effects += ticking
+    anti_entropy = node.upkeep.anti_entropy
+    if config.push_pull_interval:
+        settled = input.members is not None and not input.fresh
+        period = push_pull.period(n, config) if settled else config.push_pull_interval
+        wait, rng_ = _phase(rng_, period, config)
+        anti_entropy = replace(anti_entropy, armed=settled)
+        effects += (After(wait, PushPullTick()),)
+    reconnecting = replace(node.upkeep.reconnect, origin=now + reconnect_phase)
     node = replace(
         node,
         probe=prober,
         broadcasts=replace(node.broadcasts, origin=now + gossip_phase),
-        reconnect=replace(node.reconnect, origin=now + reconnect_phase),
+        upkeep=Upkeep(anti_entropy, reconnecting, rng_),
     )
-    if not config.push_pull_interval:
-        return node, (*effects, *ticking)
-    settled = input.members is not None and not input.fresh
-    wait, node = _phase(node, push_pull.period(n, config) if settled else config.push_pull_interval)
-    node = replace(node, anti_entropy=replace(node.anti_entropy, armed=settled))
-    return node, (*effects, *ticking, After(wait, PushPullTick()))
+    return node, effects
 
 
-def _phase(node: Node, period: Micros) -> tuple[Micros, Node]:
-    if not node.config.stagger:
-        return 0, node
-    phase, rng_ = rng.below(node.rng, period)
-    return phase, replace(node, rng=rng_)
+def _phase(rng_: Rng, period: Micros, config: Config) -> tuple[Micros, Rng]:
+    return rng.below(rng_, period) if config.stagger else (0, rng_)
 
 
 def _on_received(node: Node, now: Micros, input: Received) -> Step:

@@ -42,7 +42,7 @@ def _standings(node: Node, standings: Standings) -> Iterator[str]:
         yield from _standing(node, name, standing)
     if rebuilt != standings:
         yield "the standings do not agree with their counts or their digest"
-    for name in node.reconnect.lost:
+    for name in node.upkeep.reconnect.lost:
         known = standings.about.get(name)
         if known is None or known.status != STATUS_FAILED:
             yield f"{name} is looked for and has not failed"

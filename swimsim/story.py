@@ -341,7 +341,7 @@ def _of_streams(step: Replayed, watch: Watch) -> Iterator[Finding]:
             what = f"round {exchange}" if exchange <= U32 else "push/pull"
             yield Finding(f"{what}: it was not reached over a stream")
         case ReconnectTick():
-            lost = step.before.reconnect.lost.get(watch.member)
+            lost = step.before.upkeep.reconnect.lost.get(watch.member)
             opened = (each.to for each in step.effects if isinstance(each, Exchange))
             if lost is not None and lost.address in opened:
                 yield Finding("tries to reach it again, over a stream")

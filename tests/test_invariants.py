@@ -81,7 +81,8 @@ def round_(**changed: Any) -> Node:
 
 
 def reconnect(**changed: Any) -> Node:
-    return replace(BUSY, reconnect=replace(BUSY.reconnect, **changed))
+    lost = replace(BUSY.upkeep.reconnect, **changed)
+    return replace(BUSY, upkeep=replace(BUSY.upkeep, reconnect=lost))
 
 
 SWAPPED = Map({A: 1, B: 0, C: 2, D: 3, E: 4})
@@ -257,7 +258,7 @@ def test_a_busy_node_is_sound() -> None:
     assert len(BUSY.broadcasts.queue) == 3
     assert isinstance(BUSY.probe.round, Round)
     assert len(BUSY.probe.relays) == 1
-    assert set(BUSY.reconnect.lost) == {D}
+    assert set(BUSY.upkeep.reconnect.lost) == {D}
 
 
 @pytest.mark.parametrize(("node", "complaint"), BROKEN.values(), ids=BROKEN)

@@ -125,7 +125,8 @@ def test_a_fresh_node_knows_nobody() -> None:
 
 def test_every_mechanism_has_a_stream_of_its_own() -> None:
     fresh = create(A, at(A), LAN, seed=1)
-    mechanisms = (fresh, fresh.probe, fresh.broadcasts, fresh.anti_entropy, fresh.reconnect)
+    upkeep = fresh.upkeep
+    mechanisms = (upkeep, fresh.probe, fresh.broadcasts, upkeep.anti_entropy, upkeep.reconnect)
     assert len({1, *(mechanism.rng for mechanism in mechanisms)}) == 6
     assert create(A, at(A), LAN, seed=1) == fresh
     assert create(A, at(A), LAN, seed=2).probe.rng != fresh.probe.rng
@@ -161,7 +162,7 @@ def test_a_node_that_starts_announces_itself_and_sets_its_tickers_going() -> Non
     )
     assert node.members == group("A")
     assert [item.message for item in node.broadcasts.queue] == [Alive(1, who(A))]
-    assert not node.anti_entropy.armed, "its first exchange is a whole period away"
+    assert not node.upkeep.anti_entropy.armed, "its first exchange is a whole period away"
     invariants.check(node)
 
 
@@ -171,13 +172,13 @@ def test_a_node_that_wakes_in_a_settled_group_has_nothing_to_announce() -> None:
     assert effects == (After(0, ProbeTick(NOW)), After(0, PushPullTick()))
     assert node.members is members
     assert node.broadcasts.queue == ()
-    assert node.anti_entropy.armed
+    assert node.upkeep.anti_entropy.armed
     invariants.check(node)
 
 
 def test_a_group_that_has_only_just_formed_exchanges_states_as_late_as_after_a_join() -> None:
     node, effects = step(create(A, at(A), PUNCTUAL, seed=1), NOW, Start(group("ABCD"), fresh=True))
-    assert not node.anti_entropy.armed
+    assert not node.upkeep.anti_entropy.armed
     node, effects = step(node, NOW, PushPullTick())
     assert effects == (After(PUNCTUAL.push_pull_interval, PushPullTick()),)
 
@@ -199,7 +200,7 @@ def phases(config: Config, members: str, seed: int) -> dict[str, int]:
         **waits,
         "grid": node.probe.grid - NOW,
         "gossip": node.broadcasts.origin - NOW,
-        "reconnect": node.reconnect.origin - NOW,
+        "reconnect": node.upkeep.reconnect.origin - NOW,
     }
 
 
@@ -647,9 +648,13 @@ def test_a_reseeded_node_differs_in_its_randomness_alone() -> None:
         BUSY.health,
         BUSY.config,
     )
-    assert fresh.rng != BUSY.rng
-    for mechanism in ("probe", "broadcasts", "anti_entropy", "reconnect"):
-        before, after = getattr(BUSY, mechanism), getattr(fresh, mechanism)
+    assert fresh.upkeep.rng != BUSY.upkeep.rng
+    for before, after in (
+        (BUSY.probe, fresh.probe),
+        (BUSY.broadcasts, fresh.broadcasts),
+        (BUSY.upkeep.anti_entropy, fresh.upkeep.anti_entropy),
+        (BUSY.upkeep.reconnect, fresh.upkeep.reconnect),
+    ):
         assert after.rng != before.rng
         assert replace(after, rng=before.rng) == before
 

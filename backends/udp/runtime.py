@@ -326,7 +326,7 @@ class Runtime(SerfVerbs):
             except OSError as error:
                 told.append((host, error.strerror or str(error)))
         async with self._joining:
-            if self._running().anti_entropy.joining is not None:
+            if self._running().upkeep.anti_entropy.joining is not None:
                 await self._event(JoinFinished, None)  # of a join that was cancelled
             request = Join(tuple(found), ignore_old=not replay, quiet=quiet)
             finished = await self._event(JoinFinished, request)

@@ -215,9 +215,11 @@ def test_a_digest_depends_on_the_state_alone(seed: int, deeds: list[Deed]) -> No
 
 def changes(node: Node) -> dict[str, Node]:
     """The same node, but for one thing."""
-    known, probe, queue = node.membership, node.probe, node.broadcasts
+    known, probe, queue, upkeep = node.membership, node.probe, node.broadcasts, node.upkeep
+    busy = replace(upkeep.anti_entropy, exchange=77)
+    later = replace(upkeep.reconnect, origin=77)
     return {
-        "rng": replace(node, rng=node.rng ^ 1),
+        "rng": replace(node, upkeep=replace(upkeep, rng=upkeep.rng ^ 1)),
         "health": replace(node, health=node.health + 1),
         "config": replace(node, config=replace(LAN, gossip_nodes=7)),
         "members": replace(node, membership=replace(known, members=known.members.remove(A))),
@@ -227,8 +229,8 @@ def changes(node: Node) -> dict[str, Node]:
         "cursor": replace(node, probe=replace(probe, cursor=77)),
         "arrivals": replace(node, broadcasts=replace(queue, arrivals=77)),
         "ticking": replace(node, broadcasts=replace(queue, ticking=not queue.ticking)),
-        "exchange": replace(node, anti_entropy=replace(node.anti_entropy, exchange=77)),
-        "lost": replace(node, reconnect=replace(node.reconnect, origin=77)),
+        "exchange": replace(node, upkeep=replace(upkeep, anti_entropy=busy)),
+        "lost": replace(node, upkeep=replace(upkeep, reconnect=later)),
         "clock": with_clock(node, 77),
         "lane": replace(node, serf=replace(node.serf, lanes=(Lane(77), Lane(), Lane()))),
     }

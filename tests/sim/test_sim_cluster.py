@@ -173,11 +173,11 @@ def streams_of(host: Host) -> tuple[int, ...]:
     node = host.node
     assert node is not None
     return (
-        node.rng,
+        node.upkeep.rng,
         node.probe.rng,
         node.broadcasts.rng,
-        node.anti_entropy.rng,
-        node.reconnect.rng,
+        node.upkeep.anti_entropy.rng,
+        node.upkeep.reconnect.rng,
     )
 
 

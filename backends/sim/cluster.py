@@ -120,7 +120,8 @@ class Cluster:
             self._add_host(name, given)
         self.seeds = names[:seeds]  # whom newcomers join through
         self.trace = Trace(self.hosts, record)
-        self.fabric = Fabric(network or Network(), list(names), seed, self.trace.watches_packets)
+        watched = wire or self.trace.watches_packets
+        self.fabric = Fabric(network or Network(), list(names), seed, watched)
         self.observers: list[Observer] = []
         self.taps: list[Tap] = []
         self.inspectors: list[Inspector] = []
@@ -221,9 +222,19 @@ class Cluster:
         for effect in effects:
             if type(effect) is Send:  # not isinstance, which is slow to say no
                 target = self.at(effect.to)
-                if target is not None:
-                    send = through_wire(effect, self.config) if self.wire else effect
-                    self.post(host, target, send.messages, send.crc)
+                if target is None:
+                    continue
+                fabric = self.fabric
+                if fabric.plain and target.node is not None and not self.taps:  # the short way
+                    if fabric.placeless:
+                        delay = fabric.sample(fabric.latency_random, 0, 0)
+                    else:
+                        delay = fabric.sample(fabric.latency_random, host.index, target.index)
+                    received = Received(host.address, effect.messages)
+                    self.env.later(delay, self._on_delivery, target, received)
+                    continue
+                send = through_wire(effect, self.config) if self.wire else effect
+                self.post(host, target, send.messages, send.crc)
             elif type(effect) is After:
                 self.env.later(effect.delay, self._on_timer, host, effect.input)
             elif type(effect) is Emit:
@@ -241,22 +252,13 @@ class Cluster:
         self, host: Host, target: Host, messages: tuple[Message, ...], crc: bool = False
     ) -> None:
         """Put one packet on the network: a node's, or one that an experiment makes up."""
-        fabric = self.fabric
-        if self.taps:
-            for tap in self.taps:
-                tap.on_sent(self.now, host, target, messages)
+        for tap in self.taps:
+            tap.on_sent(self.now, host, target, messages)
         if target.node is None:
             for observer in self.observers:
                 observer.on_unheard(self.now, host, target, messages)
-        if fabric.plain:
-            if fabric.placeless:  # then their indices need not be looked at
-                delay = fabric.sample(fabric.latency_random, 0, 0)
-            else:
-                delay = fabric.sample(fabric.latency_random, host.index, target.index)
-            self.env.later(delay, self._on_delivery, target, Received(host.address, messages))
-            return
         size = packet_size(messages, crc, self.config)
-        delays = fabric.carry(self.now, host.index, target.index, size)
+        delays = self.fabric.carry(self.now, host.index, target.index, size)
         if self.trace.watches_packets:
             self.trace.packet(self.now, host, target, messages, size, "sent")
             if not delays:
@@ -275,16 +277,15 @@ class Cluster:
             self.perform(host, effects)
 
     def _unpack(self, due: Due) -> None:
-        """A packet arrives whose fate is recorded."""
+        """A packet arrives whose fate may be recorded."""
         parcel: Parcel = due.what
-        is_up = due.host.node is not None and due.host.life == due.life
         if self.trace.watches_packets:
+            is_up = due.host.node is not None and due.host.life == due.life
             fate: Fate = "received" if is_up else "dropped"
             messages = parcel.received.messages
             self.trace.packet(self.now, parcel.source, due.host, messages, parcel.size, fate)
-        if is_up:
-            due.what = parcel.received
-            self._deliver(due)
+        due.what = parcel.received
+        self._deliver(due)
 
     def _fire(self, due: Due) -> None:
         host = due.host

@@ -221,6 +221,8 @@ def _begin(
     seq_no = (state.seq_no + 1) & U32
     stretch = health + 1
     deadline = now + interval * stretch
+    if deadline == tick:  # as a rule: one object for both is less memory to visit
+        deadline = tick
     timeout = config.probe_timeout * (stretch if config.scale_probe_timeout else 1)
     peer = target.peer
     round_ = Round(seq_no, peer.name, target.incarnation, deadline)

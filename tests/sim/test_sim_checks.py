@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from backends.sim import Cluster
-from backends.sim.checks import Deaths, Detection, FalsePositives, Observer
+from backends.sim.checks import Deaths, Detection, FalsePositives, Observer, Tap
 from backends.sim.faults import Kill, Leave, Pause, Restart, hosts
+from backends.sim.host import Host
+from backends.sim.network import Bernoulli, Network
+from backends.sim.trace import Column
+from swimsim.config import LAN
 from swimsim.effects import Cleared, Failed, HealthChanged, Left, Suspected
 from swimsim.messages import Ack, Ping
 from swimsim.terms import SECOND, Address, Micros, NodeId
@@ -289,3 +295,36 @@ def test_watchers_that_note_nothing_may_be_added_to_any_run() -> None:
     cluster.observers.append(Observer())
     cluster.run(30 * SECOND)
     assert cluster.converged()
+
+
+class Count(Tap):
+    """How many packets are sent by each host."""
+
+    def __init__(self) -> None:
+        self.sent: Counter[str] = Counter()
+
+    def on_sent(self, now: Micros, source: Host, target: Host, messages: Any) -> None:
+        assert messages
+        self.sent[source.name] += 1
+
+
+@pytest.mark.parametrize("loss", [None, Bernoulli(0.2)])
+def test_a_tap_hears_of_every_packet_and_changes_nothing(loss: Bernoulli | None) -> None:
+    kill = Kill(at=SECOND, hosts=hosts("n1"))
+    streamless = replace(LAN, push_pull_interval=0, stream_ping=False)
+    digests = set()
+    records: list[tuple[Column, ...]] = [(), ("packets",)]
+    for record in records:
+        for tapped in (False, True):
+            cluster = Cluster(
+                names(5), streamless, Network(loss=loss), seed=3, record=record, faults=[kill]
+            )
+            count = Count()
+            if tapped:
+                cluster.taps.append(count)
+            cluster.run(20 * SECOND)
+            digests.add(cluster.digest())
+    assert len(digests) == 1
+    sent = cluster.trace.packets().query("fate == 'sent'")
+    assert count.sent == Counter(sent["source"])
+    assert set(count.sent) == set(names(5))

@@ -21,7 +21,8 @@ from backends.sim.checks import Deaths, FalsePositives, Observer
 from backends.sim.cluster import node_names
 from backends.sim.faults import Hosts, Kill, Partition, hosts
 from backends.sim.host import Host
-from backends.sim.trace import COLUMNS
+from backends.sim.network import Network
+from backends.sim.trace import COLUMNS, Column
 from swimsim.config import LAN
 from swimsim.effects import Failed, Joined, JoinFinished, Send, Suspected
 from swimsim.inputs import META_LIMIT, Join, Received, UpdateMeta
@@ -800,3 +801,15 @@ def test_a_cluster_that_nobody_holds_is_collected() -> None:
     del cluster
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.parametrize("record", [(), ("messages",)])
+@pytest.mark.parametrize("network", [EVEN, replace(EVEN, reorder=1e-9)])
+def test_what_finds_no_process_is_counted_whatever_way_it_took(
+    network: Network, record: tuple[Column, ...]
+) -> None:
+    cluster = Cluster(names(3), network=network, record=record)
+    log = watched(cluster)
+    cluster.kill("n1")
+    cluster.run(5 * SECOND)
+    assert cluster.dropped == len(log.unheard) > 0

@@ -9,6 +9,7 @@ slices; figures to compare are ratios within one call.
 from __future__ import annotations
 
 import json
+import platform
 import resource
 import subprocess
 import sys
@@ -153,7 +154,9 @@ def bench(full: bool, agents: bool, quick: bool, one: tuple[str, int] | None) ->
         status.update("1,000 nodes joining")
         joined = apart("cold", 1_000)
     frame = pd.DataFrame(rows).astype({"nodes": int})
-    report.print_table(console, frame, f"Warm, LAN, one kill, {SPAN // SECOND} simulated seconds")
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    title = f"Warm, LAN, one kill, {SPAN // SECOND} simulated seconds, {python}"
+    report.print_table(console, frame, title)
     base = frame[frame.nodes == 1_000].iloc[0]
     for line in frame[frame.nodes > 1_000].itertuples():
         rest = line.rest_us_per_node_s / base.rest_us_per_node_s

@@ -160,7 +160,8 @@ EMPTY = Members(Map(), Map(), (0, 0, 0, 0), 0, (), 0, 0)
 
 def build(members: Sequence[Member]) -> Members:
     """The table of many members at once, slots in order; raises ValueError on a name twice."""
-    slots = Map({member.peer.name: slot for slot, member in enumerate(members)})
+    numbers = list(range(len(members)))  # one object for each, as key and as value
+    slots = Map(zip((member.peer.name for member in members), numbers, strict=True))
     if len(slots) != len(members):
         raise ValueError("two members have one name")
     counts = [0] * len(Status)
@@ -170,7 +171,7 @@ def build(members: Sequence[Member]) -> Members:
         versions = _use(versions, None, member)
     alive, suspect, dead, left = counts
     return Members(
-        Map(enumerate(members)),
+        Map(zip(numbers, members, strict=True)),
         slots,
         (alive, suspect, dead, left),
         sum(map(state_size, members)),

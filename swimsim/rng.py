@@ -73,9 +73,12 @@ def permute(key: int, bits: int, index: int) -> int:
     """
     mask = (1 << bits) - 1
     half = (bits + 1) >> 1
-    for _ in range(max(4, 12 - bits)):
+    rounds = max(4, 12 - bits)
+    while True:
         index = ((index + key) * ((key >> 20) | 1)) & mask
         index ^= index >> half
+        rounds -= 1
+        if not rounds:
+            return index
         key = (key * 0xD134_2543_DE82_EF95 + _GAMMA) & MASK
         key ^= key >> 29
-    return index

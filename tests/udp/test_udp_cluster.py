@@ -709,3 +709,33 @@ async def test_an_input_that_the_node_fails_on_costs_only_that_input() -> None:
         loop.set_exception_handler(watch)
     assert {type(each) for each in complaints} == {ZeroDivisionError}
     assert len(complaints) == a.counters["internal errors"] >= 4
+
+
+@each_loop
+@live
+async def test_a_packet_that_reading_fails_on_costs_only_that_packet(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug as well; uvloop would close the socket for what its protocol raises."""
+    running, complaints = asyncio.get_running_loop(), []
+    decode = packet.decode
+
+    def faulty(data: bytes, envelope: Any) -> Any:
+        if data == b"bad":
+            raise ZeroDivisionError("as arranged")
+        return decode(data, envelope)
+
+    async with node("a") as a, node("b") as b:
+        await together(a, b)
+        monkeypatch.setattr(packet, "decode", faulty)
+        watch = running.get_exception_handler()
+        running.set_exception_handler(lambda _, context: complaints.append(context["exception"]))
+        for _ in range(3):
+            b._transport.send(b"bad", place(a))
+        await until(lambda: len(complaints) == 3)
+        acks = a.counters["ack received"]
+        await until(lambda: a.counters["ack received"] >= acks + 3)
+        running.set_exception_handler(watch)
+        assert {type(each) for each in complaints} == {ZeroDivisionError}
+        assert a.counters["internal errors"] == 3
+        assert states(b)["a"] == "alive"

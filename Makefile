@@ -37,7 +37,7 @@ demo: $(VENV)/.run
 	$(BIN)/swimsim experiment run detection --demo --out results/demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n auto -m "not long"
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not long"
 
 test-long: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto -m long --timeout 3600

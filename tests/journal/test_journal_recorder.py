@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,17 @@ def gaps(records: list[Any]) -> list[Gap]:
 
 def settle(recorder: Recorder) -> None:
     """Wait until nothing waits."""
+    _until(lambda: not recorder._waiting())
+
+
+def until_it_fails(recorder: Recorder) -> None:
+    """Wait until the disk has refused, and the writer knows why."""
+    _until(lambda: recorder._trouble != "")
+
+
+def _until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
-    while recorder._waiting():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
@@ -226,9 +235,10 @@ class Disk(FileIO):
 
     def write(self, data: Any) -> int:
         assert Disk.flows.wait(20)
-        if Disk.failing is not None:
+        failing = Disk.failing  # once: the test may set it meanwhile
+        if failing is not None:
             super().write(bytes(data)[: len(data) // 2])
-            raise Disk.failing
+            raise failing
         return super().write(bytes(data)[:100_000])  # as a system may, not all at once
 
 
@@ -320,7 +330,7 @@ def test_a_full_disk_is_tried_again_and_half_records_are_cut_off(
     settle(recorder)
     disk.failing = OSError(28, "No space left on device")
     lead(recorder, life, 20, 300)
-    time.sleep(0.1)
+    until_it_fails(recorder)
     assert recorder.failure == "OSError: [Errno 28] No space left on device"
     assert isinstance(read((tmp_path / "j").read_bytes())[-1], Happened | Snapshot)
     assert len(pieces(tmp_path / "j")) == 1
@@ -341,7 +351,7 @@ def test_a_disk_that_stays_full_is_the_reason_of_the_gap(
     settle(recorder)
     disk.failing = OSError(28, "No space left on device")
     lead(recorder, life, 20, 40)
-    time.sleep(0.05)
+    until_it_fails(recorder)
     lead(recorder, life, 40, 300)
     disk.failing = None
     settle(recorder)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from experiments import commands, detection
 from experiments.commands import experiment
@@ -26,7 +26,7 @@ from experiments.experiment import Row, Verdict
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE_S = 250.0  # on a machine that does much else
-SMALL = ("experiment", "run", "detection", "--nodes", "8")
+SMALL = ("run", "detection", "--nodes", "8")
 
 
 def command(*words: object) -> list[str]:
@@ -40,11 +40,16 @@ def swimsim(*words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def here(*words: object) -> Result:
+    """Run the command in this process, which costs no imports."""
+    return CliRunner().invoke(experiment, [str(word) for word in words])
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A small experiment's folder, and what was printed."""
     out = tmp_path_factory.mktemp("results")
-    finished = swimsim(*SMALL, "--runs", 6, "--jobs", 2, "--out", out)
+    finished = swimsim("experiment", *SMALL, "--runs", 6, "--jobs", 2, "--out", out)
     assert finished.returncode == 0, finished.stderr
     return out, finished.stdout
 
@@ -85,10 +90,10 @@ def test_an_experiment_writes_rows_tables_verdicts_figures_and_manifest(
 def test_the_same_command_again_makes_nothing_and_writes_the_same(done: tuple[Path, str]) -> None:
     out, _ = done
     rows = (out / "detection.parquet").read_bytes()
-    again = swimsim(*SMALL, "--runs", 6, "--jobs", 1, "--out", out)
+    again = here(*SMALL, "--runs", 6, "--jobs", 1, "--out", out)
     assert "detection: reused 18 of 18 runs" in again.stdout
     assert (out / "detection.parquet").read_bytes() == rows
-    more = swimsim(*SMALL, "--runs", 7, "--jobs", 1, "--out", out)
+    more = here(*SMALL, "--runs", 7, "--jobs", 1, "--out", out)
     assert "detection: reused 18 of 21 runs" in more.stdout
 
 
@@ -97,8 +102,8 @@ def test_one_run_is_made_again_by_its_parameters_and_seed(done: tuple[Path, str]
     rows = pd.read_parquet(out / "detection.parquet")
     row = rows[(rows.measure == "full") & ~rows.lifeguard].iloc[0]
     params = json.dumps({"nodes": 8, "lifeguard": False})
-    once = swimsim("experiment", "once", "detection", "--seed", row.seed, params)
-    assert once.returncode == 0, once.stderr
+    once = here("once", "detection", "--seed", row.seed, params)
+    assert once.exit_code == 0, once.stderr
     assert json.loads(once.stdout)["t_full"] == row.t_full
 
 
@@ -197,11 +202,16 @@ def test_a_line_that_fails_is_status_1_unless_it_is_explained(
 
 
 @pytest.mark.timeout(600)
-def test_a_sweep_that_is_killed_continues_where_it_was(tmp_path: Path) -> None:
+def test_a_sweep_that_is_killed_continues_where_it_was(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     out, whole = tmp_path / "killed", tmp_path / "whole"
     words = (*SMALL, "--runs", 60, "--jobs", 2, "--out")
     process = subprocess.Popen(
-        command(*words, out), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command("experiment", *words, out),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
     try:
         saved = _wait_for_files(out, process, at_least=4)
@@ -218,7 +228,7 @@ def test_a_sweep_that_is_killed_continues_where_it_was(tmp_path: Path) -> None:
     assert saved <= len(kept)
     assert 0 < runs < 180
 
-    continued = swimsim(*words, out)
+    continued = swimsim("experiment", *words, out)
     assert continued.returncode in (0, 1), continued.stderr
     assert f"detection: reused {runs} of 180 runs" in continued.stdout
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
@@ -228,7 +238,8 @@ def test_a_sweep_that_is_killed_continues_where_it_was(tmp_path: Path) -> None:
         for key in json.loads(pq.read_schema(path).metadata[b"runs"])
     ]
     assert (len(keys), len(set(keys))) == (180, 180), "no run was made twice"
-    swimsim(*words, whole)
+    request.getfixturevalue("in_threads")
+    assert here(*words, whole).exit_code == continued.returncode
     assert (out / "detection.parquet").read_bytes() == (whole / "detection.parquet").read_bytes()
 
 
@@ -293,17 +304,19 @@ def cluster(folder: Path, workers: int) -> Iterator[str]:
 
 
 @pytest.mark.timeout(600)
-def test_a_dask_cluster_makes_the_same_rows_byte_by_byte(tmp_path: Path) -> None:
+def test_a_dask_cluster_makes_the_same_rows_byte_by_byte(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     pytest.importorskip("distributed")
-    words = (*SMALL, "--runs", 5)
+    words = (*SMALL, "--runs", 5, "--out")
     with cluster(tmp_path, workers=2) as address:
-        remote = swimsim(*words, "--out", tmp_path / "dask", "--dask", address)
+        remote = swimsim("experiment", *words, tmp_path / "dask", "--dask", address)
     assert remote.returncode in (0, 1), remote.stderr
-    swimsim(*words, "--out", tmp_path / "local", "--jobs", 2)
-    here, there = (
-        (tmp_path / where / "detection.parquet").read_bytes() for where in ("local", "dask")
-    )
-    assert here == there
+    request.getfixturevalue("in_threads")
+    local = here(*words, tmp_path / "local")
+    assert local.exit_code == remote.returncode, local.stderr
+    near, far = (tmp_path / where / "detection.parquet" for where in ("local", "dask"))
+    assert near.read_bytes() == far.read_bytes()
     manifest = json.loads((tmp_path / "dask" / "detection.json").read_text())
     assert manifest["engine"] == f"Dask at {address}"
 

@@ -344,7 +344,8 @@ def _on_gossip_tick(node: Node, now: Micros, input: GossipTick) -> Step:
         0 if serf is None else layer.known(serf, known.members),
         node.config,
     )
-    return _with_lanes(replace(node, broadcasts=state), lanes), effects
+    node = replace(node, broadcasts=state)
+    return node if serf is None else _with_lanes(node, lanes), effects
 
 
 def _on_push_pull(node: Node, now: Micros, input: push_pull.PushPullInput) -> Step:

@@ -44,6 +44,7 @@ Callbacks: TypeAlias = tuple[Callable[[Due], None], ...]
 SLOT: Micros = 8_192  # width of a bucket
 NARROW: Micros = 1_024  # the same where there is so much to do that a heap of 8 ms is a large one
 ERA = 1_024  # slots; what is due in a later one waits in one bucket for all of it
+FIRST = -1  # priority, before SimPy's urgent events of the same instant
 CROWDED = 1_024  # events in SimPy's heap from which on it is spared
 
 
@@ -161,12 +162,17 @@ class Clock(simpy.Environment):
 
         What SimPy's ``run(until=at)`` does, without a call for each event.
         """
+        end = simpy.Event(self)
+        end._ok, end._value, end.callbacks = True, None, []
         queue: list[tuple[Any, ...]] = self._queue
-        while queue and queue[0][0] < at:
+        heappush(queue, (at, FIRST, next(self._eid), end))
+        while True:
             self._now, _, _, event = heappop(queue)
             if type(event) is Due:
                 event.callbacks[0](event)  # type: ignore[index]
                 continue
+            if event is end:
+                return
             callbacks, event.callbacks = event.callbacks, None
             if StopSimulation.callback in callbacks:  # of a run of SimPy's that an error ended
                 continue
@@ -174,7 +180,6 @@ class Clock(simpy.Environment):
                 callback(event)
             if not event._ok and not hasattr(event, "_defused"):
                 raise event._value
-        self._now = at
 
     def pending(self) -> list[tuple[Micros, Any]]:
         """What is scheduled and when, in the order in which it will happen.

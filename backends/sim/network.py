@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from math import log
 from random import Random
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
@@ -110,7 +111,7 @@ class Exponential(
 
     def sample(self, random: Random, source: int, target: int) -> Micros:
         """``floor + Exp(mean)``."""
-        return self.floor - int(self.mean * math.log(1.0 - random.random()))
+        return self.floor - int(self.mean * log(1.0 - random.random()))
 
 
 class LogNormal(

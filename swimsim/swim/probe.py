@@ -134,7 +134,9 @@ def step(
     if type(input) is ProbeTick:
         if input.at != state.tick:
             return state, ()
-        return _on_tick(state, now, group, health, config)
+        if state.round is not None:
+            return _on_tick(state, state.round, now, group, health, config)
+        return _begin(state, now, group, health, config)
     if type(input) is ProbeTimeout:
         round_ = state.round
         if round_ is None or round_.seq_no != input.seq_no or not round_.direct:
@@ -177,11 +179,10 @@ def stream_acked(state: Probe, seq_no: SeqNo) -> Probe:
     return replace(state, round=replace(state.round, stream_acked=True))
 
 
-def _on_tick(state: Probe, now: Micros, group: Group, health: int, config: Config) -> Step:
+def _on_tick(
+    state: Probe, round_: Round, now: Micros, group: Group, health: int, config: Config
+) -> Step:
     """End the round whose time is up, and begin the next one."""
-    round_ = state.round
-    if round_ is None:
-        return _begin(state, now, group, health, config)
     if now < round_.deadline:  # the tick is kept until the round is over
         state = replace(state, kept=True, tick=round_.deadline)
         return state, (After(round_.deadline - now, ProbeTick(round_.deadline)),)
@@ -248,7 +249,8 @@ def _next_target(
     three members skip some ticks, as memberlist's do (spec P30).
     """
     n = len(members.records)
-    if not checked and members.present <= 1 and not members.others_present(me):
+    alive, suspect, _, _ = members.counts
+    if not checked and alive + suspect <= 1 and not members.others_present(me):
         return state, 1 << state.bits, ProbeNext(max(1, n))  # a walk in vain
     if config.probe_order == "random":
         return _random_target(state, me, members, checked)

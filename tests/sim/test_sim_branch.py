@@ -173,7 +173,7 @@ def test_another_seed_changes_network_nodes_and_faults_alike() -> None:
     first, second = twin.host("n0").node, original.host("n0").node
     assert first is not None
     assert second is not None
-    assert first.rng != second.rng, "and those to come"
+    assert first.upkeep.rng != second.upkeep.rng, "and those to come"
 
 
 def test_branches_compare_what_would_have_been() -> None:

@@ -107,11 +107,16 @@ class Members(Struct, frozen=True, gc=False):
             known = self.records[slot]
             if known.peer is not member.peer:
                 slots_digest = (slots_digest + _seat(slot, member) - _seat(slot, known)) & MASK
+        grown = 0
+        if known is None:
+            grown = state_size(member)
+        elif known.peer is not member.peer or known.incarnation != member.incarnation:
+            grown = state_size(member) - state_size(known)
         return Members(
             self.records.set(slot, member),
             slots,
             _count(self.counts, known, member),
-            self.size + state_size(member) - (state_size(known) if known else 0),
+            self.size + grown,
             _use(self.versions, known, member),
             (self.digest + digest(member) - (digest(known) if known else 0)) & MASK,
             slots_digest,
@@ -199,6 +204,17 @@ def _use(
     versions: tuple[VersionUse, ...], old: Member | None, new: Member | None
 ) -> tuple[VersionUse, ...]:
     """``versions`` after one record was replaced; usually one sextuple, so a short tuple."""
+    if old is not None and new is not None and old.peer.vsn == new.peer.vsn:
+        change = (new.status == ALIVE) - (old.status == ALIVE)
+        if not change:
+            return versions
+        vsn = new.peer.vsn
+        return tuple(
+            [
+                VersionUse(vsn, use.alive + change, use.total) if use.vsn == vsn else use
+                for use in versions
+            ]
+        )
     tally = {use.vsn: (use.alive, use.total) for use in versions}
     for member, change in ((old, -1), (new, 1)):
         if member is not None:

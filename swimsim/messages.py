@@ -124,13 +124,14 @@ _SOURCE_ADDRESS, _SOURCE_NODE, _SOURCE_PORT = (
 
 def size(message: Message | PushPull) -> int:
     """Bytes of the message on the wire, its type byte included, before any envelope."""
+    if type(message) is Ack:  # the usual ones first: a match is slow to say no
+        return _ACK + sizes.optional(message.payload) + sizes.uint(message.seq_no)
+    if type(message) is Suspect or type(message) is Dead:
+        rumour = sizes.uint(message.incarnation) + sizes.name(message.node)
+        return _RUMOUR + rumour + sizes.name(message.source)
     match message:
         case Ping(seq_no, target, source, source_node):
             return _PING + sizes.name(target) + sizes.uint(seq_no) + _source(source, source_node)
-        case Ack(seq_no, payload):
-            return _ACK + sizes.optional(payload) + sizes.uint(seq_no)
-        case Suspect(incarnation, node, source) | Dead(incarnation, node, source):
-            return _RUMOUR + sizes.name(source) + sizes.uint(incarnation) + sizes.name(node)
         case Alive(incarnation, peer):
             return peer.alive_size + sizes.uint(incarnation)
         case User(payload):

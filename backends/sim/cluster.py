@@ -20,7 +20,7 @@ from backends.sim.checks import Inspector, Observer, Tap
 from backends.sim.clock import NARROW, SLOT, Callbacks, Clock, Due
 from backends.sim.codec import through_wire
 from backends.sim.faults import Fault
-from backends.sim.host import Host
+from backends.sim.host import NOTHING, Host
 from backends.sim.memory import sweep, without_gc
 from backends.sim.network import Fabric, Network
 from backends.sim.roster import FIRST, address_of, check_name, node_names, settled
@@ -117,7 +117,7 @@ class Cluster:
         self.by_name: dict[NodeId, Host] = {}
         for index, name in enumerate(names):
             given = {key: values[index % len(values)] for key, values in attributes.items()}
-            self._add_host(name, given)
+            self._add_host(name, given or NOTHING)
         self.seeds = names[:seeds]  # whom newcomers join through
         self.trace = Trace(self.hosts, record)
         watched = wire or self.trace.watches_packets
@@ -134,7 +134,7 @@ class Cluster:
         self._leaving: set[tuple[int, int]] = set()  # host and life that end after a farewell
         self._forgot = False  # that memory was cleared since tables were last compared
         self._lately: dict[tuple[int, int], Members] = {}  # tables by their digests
-        self._world = Host(-1, NodeId("*"), Address(b"", 0), {})  # owner of the cluster's timers
+        self._world = Host(index=-1, name=NodeId("*"), address=Address(b"", 0))  # owns its timers
         self.settled = len(names) if warm else 0  # hosts that began in a settled group
         self._bind()
         if warm:
@@ -161,7 +161,8 @@ class Cluster:
     # --- building ------------------------------------------------------------------------
 
     def _add_host(self, name: NodeId, attributes: Mapping[str, str]) -> Host:
-        host = Host(len(self.hosts), name, address_of(len(self.hosts)), attributes)
+        index = len(self.hosts)
+        host = Host(index=index, name=name, address=address_of(index), attributes=attributes)
         self.hosts.append(host)
         self.by_name[name] = host
         return host
@@ -410,7 +411,7 @@ class Cluster:
         if NodeId(name) in self.by_name:
             raise ValueError(f"there is a host {name} already")
         check_name(name)
-        host = self._add_host(NodeId(name), attributes or {})
+        host = self._add_host(NodeId(name), attributes or NOTHING)
         self.fabric.names.append(host.name)
         self.env.later(delay, self._on_order, self._world, host.name)
 

@@ -6,38 +6,39 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from swimsim.node import Node
 from swimsim.terms import Address, NodeId
 
 if TYPE_CHECKING:
     from backends.sim.process import Process
 
-
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-class Host:
-    """One machine. ``life`` counts the processes that have run on it."""
+class Host(Struct, kw_only=True, eq=False, gc=False):
+    """One machine. What every step looks at stands first, and so together in memory."""
 
-    __slots__ = ("address", "attributes", "index", "life", "name", "node", "process")
-
-    def __init__(
-        self, index: int, name: NodeId, address: Address, attributes: Mapping[str, str]
-    ) -> None:
-        self.index = index
-        self.name = name
-        self.address = address
-        self.attributes = attributes or NOTHING  # such as zone; faults and partitions may name them
-        self.node: Node | None = None  # None: no process runs
-        self.process: Process | None = None  # None: it runs unhindered
-        self.life = 0
+    node: Node | None = None  # None: no process runs
+    life: int = 0  # how many processes have run on it
+    process: Process | None = None  # None: it runs unhindered
+    index: int
+    address: Address
+    name: NodeId
+    attributes: Mapping[str, str] = NOTHING  # such as zone; faults and partitions may name them
 
     def __repr__(self) -> str:
         return f"<Host {self.name} {'up' if self.node else 'down'}>"
 
     def copy(self) -> Host:
         """An independent twin in the same state."""
-        twin = Host(self.index, self.name, self.address, self.attributes)
-        twin.node, twin.life = self.node, self.life
-        twin.process = self.process and self.process.copy()
-        return twin
+        return Host(
+            node=self.node,
+            life=self.life,
+            process=self.process and self.process.copy(),
+            index=self.index,
+            address=self.address,
+            name=self.name,
+            attributes=self.attributes,
+        )

@@ -84,7 +84,7 @@ def machine(index: int, *, up: bool = True) -> Host:
     """A host outside of any cluster, with a node that has not started."""
     name = NodeId(f"n{index}")
     address = Address(bytes((10, 0, 0, index + 1)), 7946)
-    host = Host(index, name, address, {})
+    host = Host(index=index, name=name, address=address)
     if up:
         host.life = 1
         host.node = node.create(name, address, seed=rng.seed(index))

@@ -1,10 +1,8 @@
 """Virtual time: one SimPy environment whose events are deliveries and timers.
 
 Time is whole microseconds and events of one instant happen in the order in which they were
-scheduled, so a run has exactly one history. What is scheduled is a ``Due``: SimPy asks of an
-event no more than its callbacks and whether it is sound, and a struct that has just those
-costs a fifth of a SimPy ``Timeout`` with a closure. It is also plain data, which is what lets
-a run be branched.
+scheduled, so a run has exactly one history. What is scheduled is a ``Due``, plain data, which
+costs a fifth of a SimPy ``Timeout`` with a closure, and which is what lets a run be branched.
 """
 
 from __future__ import annotations
@@ -12,11 +10,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import simpy
 from msgspec import Struct
-from simpy.core import StopSimulation
+from simpy.core import EmptySchedule, Infinity, SimTime, StopSimulation
 from simpy.events import NORMAL, URGENT
 
 from backends.sim.host import Host
@@ -30,64 +28,64 @@ class Due(Struct):
     the cluster, and a cluster must be collectable.
     """
 
-    callbacks: Callbacks | None  # SimPy takes them away when it is time
+    callback: Callback
     host: Host
     what: Any
     life: int  # of the host when this was scheduled; a later life is not concerned
 
-    _ok: ClassVar[bool] = True  # SimPy: the event has not failed
 
-
-Callbacks: TypeAlias = tuple[Callable[[Due], None], ...]
-
+Callback: TypeAlias = Callable[[Due], None]
 
 SLOT: Micros = 8_192  # width of a bucket
 NARROW: Micros = 1_024  # the same where there is so much to do that a heap of 8 ms is a large one
 ERA = 1_024  # slots; what is due in a later one waits in one bucket for all of it
-FIRST = -1  # priority, before SimPy's urgent events of the same instant
-CROWDED = 1_024  # events in SimPy's heap from which on it is spared
+CROWDED = 1_024  # entries of the heap from which on it is spared
+_ID_BITS = 40  # of the number of an event: more of them than a run can have
+_ID_MASK = (1 << _ID_BITS) - 1
+_NEVER = 1 << 128
+_FIRST = -1  # priority, before SimPy's urgent events of the same instant
 
 
 class Bucket(Struct):
     """What is due in one slot of time, or in one era, in the order in which it was scheduled.
 
-    An entry takes 8 bytes of ``keys`` (its place in the slot above the number that SimPy would
-    have given it) and four of ``parts``, which make its ``Due`` when the slot begins. Both lie in
-    one piece, whereas an entry of SimPy's heap is five objects scattered over the memory.
+    An entry takes 8 bytes of ``keys``, which is its key less that of the slot's begin, and four
+    of ``parts``, which make its ``Due`` when the slot begins. Both lie in one piece, whereas what
+    is in the heap takes some objects scattered over the memory.
     """
 
     keys: array[int]
-    parts: list[Any]  # callbacks, host, what and life of one entry after the other
+    parts: list[Any]  # callback, host, what and life of one entry after the other
 
-    def entries(self, begin: Micros) -> list[tuple[Micros, int, int, Due]]:
-        """What SimPy's heap is to hold, if the slot or the era begins at ``begin``."""
-        part = iter(self.parts)
+    def entries(self, begin: Micros) -> list[tuple[int, Due]]:
+        """Keys and what they are of, if the slot or the era begins at ``begin``."""
+        part, base = iter(self.parts), begin << _ID_BITS
         return [
-            (begin + (key >> _ID_BITS), NORMAL, key & _ID_MASK, Due(callbacks, host, what, life))
-            for key, callbacks, host, what, life in zip(
+            (base + key, Due(callback, host, what, life))
+            for key, callback, host, what, life in zip(
                 self.keys, part, part, part, part, strict=True
             )
         ]
 
 
-_ID_BITS = 40  # of the number of an event: more of them than a run can have
-_ID_MASK = (1 << _ID_BITS) - 1
-
-
 class Clock(simpy.Environment):
     """SimPy's environment, with a cheaper way to schedule. Processes of others run on it too.
 
-    A heap of many entries is slow: each step down it misses the processor's caches. So when
-    there are many, what is not due for a while waits in buckets, and enters the heap, under
-    the number it was given when it was scheduled, as its bucket's time begins. The order of
-    events is exactly that of the heap alone. What is due in minutes would be alone in its
-    slot's bucket: it waits in that of its era, and is moved when the era begins.
+    Their events are in SimPy's own heap. That of what ``later`` schedules holds one number for
+    each, its *key*: the time above the number that SimPy gives to events; numbers are compared
+    in a third of the time of tuples. When there are many, what is not due for a while waits in
+    buckets, and enters the heap, under the key it had from the beginning, as its bucket's time
+    begins: a heap of many entries is slow. What is due in minutes would be alone in its slot's
+    bucket: it waits in that of its era, and is moved when the era begins. The order of events is
+    exactly that of one heap with all of them.
     """
 
     def __init__(self, now: Micros = 0, slot: Micros = SLOT) -> None:
         super().__init__(now)
         self.slot = slot
         self._era: Micros = slot * ERA
+        self._keys: list[int] = [_NEVER]  # a heap, never empty
+        self._dues: dict[int, Due] = {}  # by their keys in the heap
         self._slots: dict[Micros, Bucket] = {}  # by when they begin
         self._eras: dict[Micros, Bucket] = {}
         self._begins: list[Micros] = []  # of both, as a heap
@@ -97,15 +95,18 @@ class Clock(simpy.Environment):
         """Now."""
         return self._now  # type: ignore[return-value]
 
-    def later(self, delay: Micros, callbacks: Callbacks, host: Host, what: Any) -> None:
-        """Have ``callbacks`` called with a ``Due`` of ``host`` and ``what`` after ``delay``."""
+    # --- scheduling ------------------------------------------------------------------------
+
+    def later(self, delay: Micros, callback: Callback, host: Host, what: Any) -> None:
+        """Have ``callback`` called with a ``Due`` of ``host`` and ``what`` after ``delay``."""
         if delay < 0:
             raise ValueError(f"a delay of {delay} us: time does not go back")
-        slot, queue = self.slot, self._queue
+        slot, keys = self.slot, self._keys
         at: Micros = self._now + delay  # type: ignore[assignment]
-        if delay <= slot or (len(queue) < CROWDED and not self._begins):
-            due = Due(callbacks, host, what, host.life)
-            heappush(queue, (at, NORMAL, next(self._eid), due))  # type: ignore[misc]
+        if delay <= slot or (len(keys) < CROWDED and not self._begins):
+            key = at << _ID_BITS | next(self._eid)
+            self._dues[key] = Due(callback, host, what, host.life)
+            heappush(keys, key)
             return
         if delay <= self._era:
             place, buckets = at % slot, self._slots
@@ -113,11 +114,38 @@ class Clock(simpy.Environment):
             place, buckets = at % self._era, self._eras
         bucket = buckets.get(at - place) or self._new_bucket(buckets, at - place)
         bucket.keys.append(place << _ID_BITS | next(self._eid))
-        bucket.parts += (callbacks, host, what, host.life)
+        bucket.parts += (callback, host, what, host.life)
+
+    def resume(self, at: Micros, due: Due) -> None:
+        """Schedule what another clock would have done at ``at``."""
+        self._enter(at << _ID_BITS | next(self._eid), due)
 
     def timeout(self, delay: float = 0, value: Any = None) -> simpy.Timeout:
         """SimPy's timeout, to the whole microsecond, so that no float decides an order."""
         return simpy.Timeout(self, round(delay), value)
+
+    def pending(self) -> list[tuple[Micros, Any]]:
+        """What is scheduled and when, in the order in which it will happen.
+
+        The ends of runs, which SimPy leaves behind, are left out.
+        """
+        waiting = list(self._dues.items())
+        for begin, bucket in [*self._slots.items(), *self._eras.items()]:
+            waiting += bucket.entries(begin)
+        mine = [(key >> _ID_BITS, NORMAL, key & _ID_MASK, due) for key, due in waiting]
+        queue: list[tuple[Any, ...]] = [*self._queue, *mine]
+        return [
+            (at, event)
+            for at, _, _, event in sorted(queue, key=lambda entry: entry[:3])
+            if isinstance(event, Due)
+            or (event.callbacks and event.callbacks[0] not in (self._open, StopSimulation.callback))
+        ]
+
+    def _enter(self, key: int, due: Due) -> None:
+        self._dues[key] = due
+        heappush(self._keys, key)
+
+    # --- buckets ---------------------------------------------------------------------------
 
     def _new_bucket(self, buckets: dict[Micros, Bucket], begin: Micros) -> Bucket:
         if begin not in self._slots and begin not in self._eras:
@@ -139,23 +167,29 @@ class Clock(simpy.Environment):
         if not self._begins or self._begins[0] != begin:
             return  # another one had become the first meanwhile, and opened this
         heappop(self._begins)
-        queue: list[tuple[Any, ...]] = self._queue
         if era := self._eras.pop(begin, None):
-            for entry in era.entries(begin):
-                at, _, event_id, due = entry
-                place = at % self.slot
-                if at - place == begin:
-                    heappush(queue, entry)
-                    continue
-                slots = self._slots
-                bucket = slots.get(at - place) or self._new_bucket(slots, at - place)
-                bucket.keys.append(place << _ID_BITS | event_id)
-                bucket.parts += (due.callbacks, due.host, due.what, due.life)
+            for key, due in era.entries(begin):
+                self._move(begin, key, due)
         if slot := self._slots.pop(begin, None):
-            for entry in slot.entries(begin):
-                heappush(queue, entry)
+            keys, dues = self._keys, self._dues
+            for key, due in slot.entries(begin):
+                dues[key] = due
+                heappush(keys, key)
         if self._begins:
             self._open_at(self._begins[0])
+
+    def _move(self, now: Micros, key: int, due: Due) -> None:
+        """Put what waited in the era that begins now into the bucket of its slot."""
+        at = key >> _ID_BITS
+        begin = at - at % self.slot
+        if begin == now:
+            self._enter(key, due)
+            return
+        bucket = self._slots.get(begin) or self._new_bucket(self._slots, begin)
+        bucket.keys.append(key - (begin << _ID_BITS))
+        bucket.parts += (due.callback, due.host, due.what, due.life)
+
+    # --- running ---------------------------------------------------------------------------
 
     def run_to(self, at: Micros) -> None:
         """Let everything happen that is due before ``at``, and make it ``at``.
@@ -164,33 +198,41 @@ class Clock(simpy.Environment):
         """
         end = simpy.Event(self)
         end._ok, end._value, end.callbacks = True, None, []
-        queue: list[tuple[Any, ...]] = self._queue
-        heappush(queue, (at, FIRST, next(self._eid), end))
+        keys, dues, queue = self._keys, self._dues, self._queue
+        heappush(queue, (at, _FIRST, next(self._eid), end))  # type: ignore[misc]
         while True:
-            self._now, _, _, event = heappop(queue)
-            if type(event) is Due:
-                event.callbacks[0](event)  # type: ignore[index]
+            key = heappop(keys)
+            now = key >> _ID_BITS
+            if now < queue[0][0]:
+                self._now = now
+                due = dues.pop(key)
+                due.callback(due)
                 continue
+            heappush(keys, key)
+            event: Any = queue[0][3]
             if event is end:
+                heappop(queue)
+                self._now = at
                 return
-            callbacks, event.callbacks = event.callbacks, None
-            if StopSimulation.callback in callbacks:  # of a run of SimPy's that an error ended
-                continue
-            for callback in callbacks:
-                callback(event)
-            if not event._ok and not hasattr(event, "_defused"):
-                raise event._value
+            if StopSimulation.callback in event.callbacks:  # of a run that an error ended
+                heappop(queue)
+            else:
+                self.step()
 
-    def pending(self) -> list[tuple[Micros, Any]]:
-        """What is scheduled and when, in the order in which it will happen.
+    def step(self) -> None:
+        """Let the next event happen, as SimPy's ``run`` asks; raises ``EmptySchedule``."""
+        key = self._keys[0]
+        if self._queue and self._queue[0] < (key >> _ID_BITS, NORMAL, key & _ID_MASK):
+            super().step()
+        elif key == _NEVER:
+            raise EmptySchedule
+        else:
+            heappop(self._keys)
+            self._now = key >> _ID_BITS
+            due = self._dues.pop(key)
+            due.callback(due)
 
-        The ends of runs, which SimPy leaves behind, are left out.
-        """
-        buckets = [*self._slots.items(), *self._eras.items()]
-        waiting = [entry for begin, bucket in buckets for entry in bucket.entries(begin)]
-        queue: list[tuple[Any, ...]] = [*self._queue, *waiting]
-        return [
-            (at, event)
-            for at, _, _, event in sorted(queue, key=lambda entry: entry[:3])
-            if event.callbacks and event.callbacks[0] not in (self._open, StopSimulation.callback)
-        ]
+    def peek(self) -> SimTime:
+        """When the next event is due; infinity if there is none."""
+        key = self._keys[0]
+        return min(super().peek(), Infinity if key == _NEVER else key >> _ID_BITS)

@@ -17,7 +17,7 @@ from msgspec import Struct
 from backends.recorder import Recorder
 from backends.sim import process, strikes, views
 from backends.sim.checks import Inspector, Observer, Tap
-from backends.sim.clock import NARROW, SLOT, Callbacks, Clock, Due
+from backends.sim.clock import NARROW, SLOT, Callback, Clock, Due
 from backends.sim.codec import through_wire
 from backends.sim.faults import Fault
 from backends.sim.host import NOTHING, Host
@@ -147,13 +147,13 @@ class Cluster:
             self.later(fault.at, fault)
 
     def _bind(self) -> None:
-        """Make the callbacks of this cluster's events."""
-        self._on_delivery = (self._deliver,)
-        self._on_parcel = (self._unpack,)
-        self._on_timer = (self._fire,)
-        self._on_work = (self._work,)
-        self._on_order = (self._carry_out_order,)
-        self._on_share = (self._share_tables,)
+        """Make the callbacks of this cluster's events, one object each."""
+        self._on_delivery = self._deliver
+        self._on_parcel = self._unpack
+        self._on_timer = self._fire
+        self._on_work = self._work
+        self._on_order = self._carry_out_order
+        self._on_share = self._share_tables
         self.streams = Streams(
             self.env, self.hosts, self.at, self.fabric, self._on_delivery, self.trace, self.wire
         )
@@ -548,19 +548,18 @@ class Cluster:
         twin._world = self._world.copy()
         twin._bind()
         twin.streams.open, twin.streams.opened = dict(self.streams.open), self.streams.opened
-        callbacks = dict(zip(map(id, self._callbacks()), twin._callbacks(), strict=True))
+        callbacks = dict(zip(self._callbacks(), twin._callbacks(), strict=True))
         for at, due in pending:
             owner = twin._world if due.host is self._world else twin.hosts[due.host.index]
             what = due.what
             if isinstance(what, Parcel):
                 what = Parcel(twin.hosts[what.source.index], what.received, what.size)
-            copy = Due(callbacks[id(due.callbacks)], owner, what, due.life)
-            twin.env.schedule(copy, delay=at - self.now)  # type: ignore[arg-type]
+            twin.env.resume(at, Due(callbacks[due.callback], owner, what, due.life))
         if seed is not None:
             twin._reseed(seed)
         return twin
 
-    def _callbacks(self) -> list[Callbacks]:
+    def _callbacks(self) -> list[Callback]:
         streams = self.streams
         own = [
             self._on_delivery,

@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backends.sim.clock import Callbacks, Clock, Due
+from backends.sim.clock import Callback, Clock, Due
 from backends.sim.codec import over_stream
 from backends.sim.host import Host
 from backends.sim.network import Fabric
@@ -64,7 +64,7 @@ class Streams:
         hosts: list[Host],
         host_at: Callable[[Address], Host | None],
         fabric: Fabric,
-        deliver: Callbacks,
+        deliver: Callback,
         trace: Trace,
         wire: bool = False,
     ) -> None:
@@ -75,9 +75,9 @@ class Streams:
         self.deliver = deliver
         self.trace = trace
         self.wire = wire
-        self.on_flight = (self._on_flight,)
-        self.on_retry = (self._on_retry,)
-        self.on_timeout = (self._on_timeout,)
+        self.on_flight = self._on_flight
+        self.on_retry = self._on_retry
+        self.on_timeout = self._on_timeout
         self.open: dict[int, Connection] = {}
         self.opened = 0
 

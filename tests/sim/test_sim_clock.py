@@ -38,7 +38,7 @@ def played(
 
     def schedule() -> None:
         for delay in next(turn, []):
-            clock.later(delay, (happen,), HOST, next(numbers))
+            clock.later(delay, happen, HOST, next(numbers))
 
     def happen(due: Due) -> None:
         happened.append((clock.micros, due.what))
@@ -143,7 +143,7 @@ def test_things_of_one_instant_happen_as_they_were_scheduled() -> None:
     clock = Clock()
     order: list[int] = []
     for number in range(4 * CROWDED):
-        clock.later(5 * SLOT, (lambda due: order.append(due.what),), HOST, number)
+        clock.later(5 * SLOT, lambda due: order.append(due.what), HOST, number)
     clock.run()
     assert order == list(range(4 * CROWDED))
 
@@ -157,7 +157,7 @@ def test_pending_is_all_that_will_happen_in_the_order_in_which_it_will() -> None
         happened.append((clock.micros, due.what))
 
     for number in range(3 * CROWDED):
-        clock.later(random.randrange(20 * SLOT), (happen,), HOST, number)
+        clock.later(random.randrange(20 * SLOT), happen, HOST, number)
     stops = [0, 1, SLOT - 1, SLOT, 3 * SLOT + 17, 8 * SLOT, 19 * SLOT, 20 * SLOT]
     foretold: list[tuple[Micros, list[tuple[Micros, int]]]] = []
     for stop in stops:
@@ -175,7 +175,7 @@ def test_a_stop_leaves_nothing_pending(crowded: int) -> None:
     clock = Clock()
     with patch.object(clock_module, "CROWDED", crowded):
         for number in range(10):
-            clock.later(number * SLOT, (lambda due: None,), HOST, number)
+            clock.later(number * SLOT, lambda due: None, HOST, number)
         for stop in (SLOT, 3 * SLOT, 20 * SLOT):
             clock.run(stop)
             assert all(isinstance(due, Due) for _, due in clock.pending())
@@ -189,7 +189,7 @@ def test_pending_names_what_others_wait_for_too() -> None:
         yield clock.timeout(3 * SLOT)
 
     clock.process(sleeper())
-    clock.later(SLOT, (lambda due: None,), HOST, "due")
+    clock.later(SLOT, lambda due: None, HOST, "due")
     clock.run(1)
     waits = [(at, isinstance(due, Due)) for at, due in clock.pending() if at > 1]
     assert waits == [(SLOT, True), (3 * SLOT, False)]
@@ -198,19 +198,26 @@ def test_pending_names_what_others_wait_for_too() -> None:
 def test_an_event_carries_the_life_that_its_host_had_when_it_was_scheduled() -> None:
     clock, host = Clock(), machine(1)
     lives: list[tuple[int, int]] = []
-    clock.later(10, (lambda due: lives.append((due.life, due.host.life)),), host, None)
+    clock.later(10, lambda due: lives.append((due.life, due.host.life)), host, None)
     host.life += 1
     clock.run()
     assert lives == [(1, 2)]
 
 
-def test_every_callback_is_called() -> None:
+def test_simpys_step_and_peek_see_what_is_scheduled_here() -> None:
     clock = Clock()
-    called: list[str] = []
-    both = (lambda due: called.append("one"), lambda due: called.append("other"))
-    clock.later(1, both, HOST, None)
-    clock.run()
-    assert called == ["one", "other"]
+    seen: list[tuple[Micros, str]] = []
+    assert clock.peek() == simpy.core.Infinity
+    with pytest.raises(simpy.core.EmptySchedule):
+        clock.step()
+    clock.timeout(20).callbacks.append(lambda _: seen.append((clock.micros, "theirs")))
+    clock.later(20, lambda due: seen.append((clock.micros, due.what)), HOST, "ours, later")
+    clock.later(5, lambda due: seen.append((clock.micros, due.what)), HOST, "ours")
+    for at in (5, 20, 20):
+        assert clock.peek() == at
+        clock.step()
+    assert seen == [(5, "ours"), (20, "theirs"), (20, "ours, later")]
+    assert clock.peek() == simpy.core.Infinity
 
 
 # --- with processes of others --------------------------------------------------------------------
@@ -220,7 +227,7 @@ def crowd(clock: Clock, count: int, until: Micros) -> list[Micros]:
     """Keep the heap crowded, so that buckets are used; returns when each was done."""
     random, done = Random(count), []
     for _ in range(count):
-        clock.later(random.randrange(until), (lambda _: done.append(clock.micros),), HOST, None)
+        clock.later(random.randrange(until), lambda _: done.append(clock.micros), HOST, None)
     return done
 
 
@@ -244,8 +251,9 @@ def test_a_process_of_others_sees_the_right_times(others: int) -> None:
 
 
 @pytest.mark.parametrize("others", [0, 3 * CROWDED])
+@pytest.mark.parametrize("simpys", [True, False])
 def test_processes_of_others_and_deliveries_interleave_by_time_and_then_by_turn(
-    others: int,
+    simpys: bool, others: int
 ) -> None:
     clock = Clock()
     crowd(clock, others, 60 * SLOT)
@@ -256,15 +264,18 @@ def test_processes_of_others_and_deliveries_interleave_by_time_and_then_by_turn(
 
     def process(env: simpy.Environment) -> Generator[Any, Any, None]:
         for turn in range(4):
-            clock.later(2 * SLOT, (note,), HOST, f"before {turn}")
+            clock.later(2 * SLOT, note, HOST, f"before {turn}")
             pause = env.timeout(2 * SLOT)
-            clock.later(2 * SLOT, (note,), HOST, f"after {turn}")
-            clock.later(SLOT, (note,), HOST, f"between {turn}")
+            clock.later(2 * SLOT, note, HOST, f"after {turn}")
+            clock.later(SLOT, note, HOST, f"between {turn}")
             yield pause
             order.append((int(env.now), f"process {turn}"))
 
     clock.process(process(clock))
-    clock.run()
+    if simpys:
+        clock.run()
+    else:
+        clock.run_to(99 * SLOT)
     wanted = []
     for turn in range(4):
         begin, end = 2 * turn * SLOT, 2 * (turn + 1) * SLOT
@@ -315,6 +326,6 @@ def test_an_interrupted_process_of_others_goes_on_at_the_time_of_the_interrupt()
             woken.append(int(clock.now))
 
     asleep = clock.process(sleeper())
-    clock.later(20 * SLOT + 1, (lambda _: asleep.interrupt(),), HOST, None)
+    clock.later(20 * SLOT + 1, lambda _: asleep.interrupt(), HOST, None)
     clock.run()
     assert woken == [20 * SLOT + 1]

@@ -84,7 +84,7 @@ class Bench:
         self.log += [(self.env.micros, "does", effect) for effect in effects]
 
     def work_later(self, host: Host, delay: Micros) -> None:
-        self.env.later(delay, (lambda due: process.work(self, due.host),), host, None)
+        self.env.later(delay, lambda due: process.work(self, due.host), host, None)
 
     def drop(self, host: Host, input: Input) -> None:
         self.log.append((self.env.micros, "drop", input))

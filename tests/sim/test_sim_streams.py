@@ -46,19 +46,20 @@ class Line:
         self.got: list[tuple[Micros, int, Any]] = []  # when, by which host, what
         self.answers: Response | None = STATE
         self.answers_after: Micros | None = 0  # None: never
-        deliver = (self.deliver,)
-        self.streams = Streams(self.env, self.hosts, self.at, self.fabric, deliver, self.trace)
+        self.streams = Streams(self.env, self.hosts, self.at, self.fabric, self.deliver, self.trace)
 
     def at(self, address: Address) -> Host | None:
         return next((host for host in self.hosts if host.address == address), None)
+
+    def answer(self, due: Due) -> None:
+        self.streams.reply(due.what, self.answers)
 
     def deliver(self, due: Due) -> None:
         if due.host.node is None or due.host.life != due.life:
             return
         self.got.append((self.env.micros, due.host.index, due.what))
         if isinstance(due.what, ExchangeRequested) and self.answers_after is not None:
-            answer = (lambda due: self.streams.reply(due.what, self.answers),)
-            self.env.later(self.answers_after, answer, due.host, due.what.exchange)
+            self.env.later(self.answers_after, self.answer, due.host, due.what.exchange)
 
     def ask(
         self, exchange: int = 7, request: Request = STATE, timeout: Micros = TIMEOUT, by: int = 0
@@ -82,7 +83,7 @@ class Line:
         self.start(index)
 
     def after(self, delay: Micros, action: Any) -> None:
-        self.env.later(delay, (lambda due: action(),), machine(99), None)
+        self.env.later(delay, lambda due: action(), machine(99), None)
 
     def cut_between(self, begin: Micros, end: Micros, cut: Cut | None = None) -> None:
         """A cut from one instant to another."""

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from contextlib import AsyncExitStack
+from heapq import heappush
 
 import pytest
 from msgspec.structs import replace
@@ -13,6 +14,10 @@ from msgspec.structs import replace
 from backends.udp import Runtime
 from swimsim.config import LAN
 from swimsim.effects import Event, Failed, Suspected
+from swimsim.inputs import Input, ProbeTimeout, Received
+from swimsim.messages import Nack
+from swimsim.node import Node, Step
+from swimsim.wire import PLAIN, packet
 from tests.udp.loopback import LOOPS, here, live, node, nothing_left, place, together
 
 NODES = 200
@@ -56,6 +61,27 @@ async def test_who_is_late_hears_before_it_judges(loop: str) -> None:
             await asyncio.sleep(0)
             rounds += 1
         assert not accused
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@live
+async def test_what_lies_in_the_socket_is_heard_before_a_timer_fires(loop: str) -> None:
+    async with node("a") as a:
+        happened: list[type[Input]] = []
+        step = a._step
+
+        def noting(state: Node, now: int, input: Input) -> Step:
+            happened.append(type(input))
+            return step(state, now, input)
+
+        a._step = noting
+        heappush(a._timers, (0, -1, ProbeTimeout(0)))
+        assert a._wake is not None
+        a._wake.cancel()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.sendto(packet.encode((Nack(1),), PLAIN), place(a))
+        a._on_alarm()
+        assert happened[:2] == [Received, ProbeTimeout]
 
 
 async def agree(nodes: list[Runtime]) -> None:

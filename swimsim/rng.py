@@ -50,7 +50,7 @@ def several_below(rng: Rng, n: int, k: int) -> tuple[list[int], Rng]:
     """``k`` draws of ``below`` one after the other; some may be equal."""
     drawn: list[int] = []
     for _ in range(k):
-        rng = (rng + _GAMMA) & MASK
+        rng = (rng + _GAMMA) & MASK  # ``draw``, written out: gossip picks its targets by this
         value = ((rng ^ (rng >> 30)) * 0xBF58_476D_1CE4_E5B9) & MASK
         value = ((value ^ (value >> 27)) * 0x94D0_49BB_1331_11EB) & MASK
         drawn.append(((value ^ (value >> 31)) * n) >> 64)

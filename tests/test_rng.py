@@ -55,6 +55,15 @@ def test_the_next_generator_is_the_state_moved_by_the_golden_gamma() -> None:
     assert rng.draw(rng.MASK)[1] == 0x9E37_79B9_7F4A_7C14
 
 
+@given(GENERATORS, st.integers(1, 1 << 40), st.integers(0, 9))
+def test_several_draws_are_those_of_one_after_the_other(state: int, n: int, k: int) -> None:
+    several, after = rng.several_below(state, n, k)
+    for value in several:
+        once, state = rng.below(state, n)
+        assert once == value
+    assert (len(several), after) == (k, state)
+
+
 @given(GENERATORS, st.integers(1, 2**40))
 def test_below_stays_below(state: int, n: int) -> None:
     value, after = rng.below(state, n)

@@ -1,8 +1,8 @@
 """Virtual time: one SimPy environment whose events are deliveries and timers.
 
 Time is whole microseconds and events of one instant happen in the order in which they were
-scheduled, so a run has exactly one history. What is scheduled is a ``Due``, plain data, which
-costs a fifth of a SimPy ``Timeout`` with a closure, and which is what lets a run be branched.
+scheduled, so a run has exactly one history. What is scheduled is a ``Due``, plain data: it
+costs less than a SimPy ``Timeout`` with a closure, and is what lets a run be branched.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Clock(simpy.Environment):
 
     Their events are in SimPy's own heap. That of what ``later`` schedules holds one number for
     each, its *key*: the time above the number that SimPy gives to events; numbers are compared
-    in a third of the time of tuples. When there are many, what is not due for a while waits in
+    faster than the tuples of SimPy's. When there are many, what is not due for a while waits in
     buckets, and enters the heap, under the key it had from the beginning, as its bucket's time
     begins: a heap of many entries is slow. What is due in minutes would be alone in its slot's
     bucket: it waits in that of its era, and is moved when the era begins. The order of events is

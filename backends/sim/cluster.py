@@ -544,7 +544,7 @@ class Cluster:
         twin.fault_random.setstate(self.fault_random.getstate())
         twin.settled, twin.wire = self.settled, self.wire
         twin.steps, twin.dropped, twin.check = self.steps, self.dropped, self.check
-        twin._leaving, twin._forgot, twin._lately = set(self._leaving), self._forgot, {}
+        twin._leaving, twin._forgot, twin._lately = set(self._leaving), True, {}
         twin._world = self._world.copy()
         twin._bind()
         twin.streams.open, twin.streams.opened = dict(self.streams.open), self.streams.opened

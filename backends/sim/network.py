@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from math import log
 from random import Random
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
@@ -111,7 +110,7 @@ class Exponential(
 
     def sample(self, random: Random, source: int, target: int) -> Micros:
         """``floor + Exp(mean)``."""
-        return self.floor - int(self.mean * log(1.0 - random.random()))
+        return self.floor - int(self.mean * math.log(1.0 - random.random()))
 
 
 class LogNormal(
@@ -309,7 +308,7 @@ class Fabric:
             or network.reorder
             or network.bandwidth
         )
-        """Whether latency is all there is, so that a driver may ask for it alone."""
+        """Whether latency is all there is to know, so that a driver may ask for it alone."""
 
     def cut(self, cut: Cut) -> None:
         """Put a cut in force."""

@@ -266,8 +266,7 @@ def gossip(
     if not state.queue and not has_news(state, lanes):
         return replace(state, ticking=False), lanes, ()
     again = _next_tick(state, now, config)
-    alive, suspect, _, _ = members.counts
-    if alive + suspect <= 1 and not members.others_present(me) and not members.count(DEAD):
+    if members.present <= 1 and not members.others_present(me) and not members.count(DEAD):
         return state, lanes, (again,)
     fresh = now - config.gossip_to_the_dead_time
 

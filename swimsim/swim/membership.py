@@ -207,9 +207,7 @@ def _heard_of_myself(state: Membership, news: Alive) -> Step:
 
 def _suspect(state: Membership, now: Micros, news: Suspect, config: Config) -> Step:
     running = state.suspicions.get(news.node)
-    if running is not None and (
-        news.source in running.accusers or not suspicion.wants_more(running)
-    ):
+    if running is not None and not suspicion.is_news(running, news.source):
         return state, ()  # the usual case: this accuser has been heard
     known = state.members.get(news.node)
     if known is None or news.incarnation < known.incarnation:

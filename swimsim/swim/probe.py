@@ -249,8 +249,7 @@ def _next_target(
     three members skip some ticks, as memberlist's do (spec P30).
     """
     n = len(members.records)
-    alive, suspect, _, _ = members.counts
-    if not checked and alive + suspect <= 1 and not members.others_present(me):
+    if not checked and members.present <= 1 and not members.others_present(me):
         return state, 1 << state.bits, ProbeNext(max(1, n))  # a walk in vain
     if config.probe_order == "random":
         return _random_target(state, me, members, checked)

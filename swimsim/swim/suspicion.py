@@ -73,14 +73,14 @@ def begin(now: Micros, accuser: NodeId, n: int, config: Config) -> Suspicion:
     return Suspicion(now, now + most, least, most, wanted, (accuser,))
 
 
-def wants_more(suspicion: Suspicion) -> bool:
-    """Whether another accuser would shorten the wait."""
-    return len(suspicion.accusers) <= suspicion.wanted
+def is_news(suspicion: Suspicion, accuser: NodeId) -> bool:
+    """Whether a word of ``accuser`` would confirm it: somebody else's, and still wanted."""
+    return len(suspicion.accusers) <= suspicion.wanted and accuser not in suspicion.accusers
 
 
 def confirm(suspicion: Suspicion, accuser: NodeId) -> Suspicion:
     """The same suspicion with one more accuser, or the very object if that is no news."""
-    if accuser in suspicion.accusers or not wants_more(suspicion):
+    if not is_news(suspicion, accuser):
         return suspicion
     confirmed = len(suspicion.accusers)  # this one included, the first accuser not
     share = math.log(confirmed + 1) / math.log(suspicion.wanted + 1)

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple, Self
 
 HOST = "127.0.0.1"
 PATIENCE_S = 45.0  # for anything that is waited for; machines are loaded
+HEAL_S = 150.0  # for what gossip missed and a push/pull tells: with lan's, one in 30 s on average
 CLI_S = 30.0  # for one command
 PORTS = range(20_000, 32_000)  # below the ports that the system hands out by itself
 STARTS = 3  # times that a start is tried when its port turns out to be taken

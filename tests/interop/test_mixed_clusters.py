@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.agents import Agent, Crew, until
+from tests.interop.agents import HEAL_S, Agent, Crew, until
 
 pytestmark = pytest.mark.timeout(240)  # where somebody must wait for a push/pull
 KINDS = ("serf", "swimsim")
@@ -23,7 +23,6 @@ FIRST_KEY = base64.b64encode(bytes(range(32))).decode()
 SECOND_KEY = base64.b64encode(bytes(range(1, 33))).decode()
 EVENT_LIMIT = 512  # bytes of an encoded user event
 EVENT_FRAME = 36  # of which an event of a one-letter name takes so many itself, Lamport time aside
-LIMIT_S = 75.0  # Serf now and then takes in nothing as it starts; a push/pull then heals it
 QUICK = {"reconnect_interval": "3s"}
 PROFILE = "lan"  # "local" says everything twice only, and misses somebody now and then
 
@@ -110,7 +109,7 @@ def wait_for(cluster: Cluster, guest: Agent) -> None:
         )
 
     try:
-        until(met, f"{guest.name} and the others to meet", LIMIT_S)
+        until(met, f"{guest.name} and the others to meet", HEAL_S)
     except AssertionError:
         views = {each.name: each.states().get(guest.name) for each in cluster.agents}
         raise AssertionError(f"{guest.name} sees {seen}, is seen as {views}") from None
@@ -358,7 +357,7 @@ def test_a_snapshot_of_either_brings_either_back(
         said(guest, "event", "-coalesce=false", "flush")
         return (tmp_path / "snapshot").read_text().count("alive: ") >= 5
 
-    until(remembered, "the snapshot", LIMIT_S)
+    until(remembered, "the snapshot", HEAL_S)
     guest.kill()
     port = int(guest.address.rpartition(":")[2])
     again = cluster.guest(second, name, *snapshot, joins=False, port=port)

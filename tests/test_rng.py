@@ -166,6 +166,16 @@ def test_permute_visits_every_value_of_a_large_table_once(bits: int) -> None:
     assert len({rng.permute(key, bits, i) for i in range(1 << bits)}) == 1 << bits
 
 
+@given(GENERATORS, st.integers(0, 40), st.data())
+def test_a_page_holds_what_permute_says_one_by_one(
+    key: int, bits: int, data: st.DataObject
+) -> None:
+    first = data.draw(st.integers(0, (1 << bits) - 1)) // rng.PAGE * rng.PAGE
+    page, lane, mask = rng.permute_page(key, bits, first), 2 * bits + 1, (1 << bits) - 1
+    for place in range(min(rng.PAGE, (1 << bits) - first)):
+        assert page >> place * lane & mask == rng.permute(key, bits, first + place)
+
+
 def test_no_bits_permute_the_one_value_there_is() -> None:
     assert {rng.permute(rng.seed("none", key), 0, 0) for key in range(100)} == {0}
 

@@ -9,8 +9,9 @@ at once.
 
 ``seq_no`` names a round: a timer or an ack with any other is stale. The members are walked in
 the order of a keyed permutation of their slots (``rng.permute``): all of them once a round of
-the list, in an order that differs for each node and each time, at no cost in memory. A member
-that joins takes a slot at the end, which is a random place in everybody's order.
+the list, in an order that differs for each node and each time, of which only the next few are
+held in memory. A member that joins takes a slot at the end, which is a random place in
+everybody's order.
 
 The same module answers pings, and pings on behalf of others (a relay).
 """
@@ -103,6 +104,7 @@ class Probe(Struct, frozen=True, gc=False):
     key: int = 0  # of the permutation in use
     bits: int = 0  # it permutes ``[0, 2**bits)``
     cursor: int = 1  # how far the walk has come; past the end at first
+    page: int = 0  # the walk around the cursor (``rng.permute_page``), anew every ``rng.PAGE``
     relays: Map[SeqNo, Relay] = Map()  # by this node's own sequence number
 
 
@@ -116,7 +118,8 @@ def start(state: Probe, now: Micros, stagger: Micros, n: int) -> Step:
         key, rng_ = rng.draw(state.rng)
         bits = (n - 1).bit_length()
         cursor, rng_ = rng.below(rng_, 1 << bits)
-        state = replace(state, rng=rng_, key=key, bits=bits, cursor=cursor)
+        page = rng.permute_page(key, bits, cursor - cursor % rng.PAGE)
+        state = replace(state, rng=rng_, key=key, bits=bits, cursor=cursor, page=page)
     return replace(state, tick=tick, grid=tick), (After(stagger, ProbeTick(tick)),)
 
 
@@ -254,13 +257,17 @@ def _next_target(
     if config.probe_order == "random":
         return _random_target(state, me, members, checked)
     records = members.records
-    key, bits, cursor = state.key, state.bits, state.cursor
+    bits, cursor = state.bits, state.cursor
+    lane, mask = 2 * bits + 1, (1 << bits) - 1
     while checked < n:
         if cursor >> bits:
             key, rng_ = rng.draw(state.rng)
             bits = (n - 1).bit_length()
             return replace(state, rng=rng_, key=key, bits=bits), 0, ProbeNext(checked + 1)
-        slot = rng.permute(key, bits, cursor)
+        place = cursor % rng.PAGE
+        if not place:
+            state = replace(state, page=rng.permute_page(state.key, bits, cursor))
+        slot = state.page >> place * lane & mask
         cursor += 1
         if slot < n:
             member = records[slot]

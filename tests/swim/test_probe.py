@@ -71,6 +71,7 @@ def key_of_straight_walk(bits: int) -> int:
 
 
 KEY = key_of_straight_walk(2)
+PAGE = rng.permute_page(KEY, 2, 0)  # all of that walk
 NOW = 100 * SECOND
 TOGETHER = group("ABCD")  # A is this node; the walk goes on with B
 
@@ -101,7 +102,9 @@ def nothing(state: Probe, input: ProbeInput, **unusual: Any) -> Row:
 
 
 PING = Ping(11, B, at(A), A)
-IDLE = Probe(rng=7, seq_no=10, tick=NOW, grid=NOW - 5 * SECOND, key=KEY, bits=2, cursor=1)
+IDLE = Probe(
+    rng=7, seq_no=10, tick=NOW, grid=NOW - 5 * SECOND, key=KEY, bits=2, cursor=1, page=PAGE
+)
 ROUND = Round(11, B, 1, deadline=NOW + SECOND)
 PROBING = replace(IDLE, seq_no=11, tick=NOW + SECOND, cursor=2, round=ROUND)
 
@@ -659,8 +662,9 @@ def test_alone_the_ticker_starts_and_the_list_is_through() -> None:
 def test_in_a_group_the_walk_starts_anywhere(n: int, bits: int, seed: int) -> None:
     key, rng_ = rng.draw(seed)
     cursor, rng_ = rng.below(rng_, 1 << bits)
+    page = rng.permute_page(key, bits, cursor // rng.PAGE * rng.PAGE)
     assert start(Probe(seed), NOW, 0, n) == (
-        Probe(rng_, tick=NOW, grid=NOW, key=key, bits=bits, cursor=cursor),
+        Probe(rng_, tick=NOW, grid=NOW, key=key, bits=bits, cursor=cursor, page=page),
         (After(0, ProbeTick(NOW)),),
     )
 

@@ -1,16 +1,16 @@
 """Virtual time: one SimPy environment whose events are deliveries and timers.
 
 Time is whole microseconds and events of one instant happen in the order in which they were
-scheduled, so a run has exactly one history. What is scheduled is a ``Due``, plain data: it
-costs less than a SimPy ``Timeout`` with a closure, and is what lets a run be branched.
+scheduled, so a run has exactly one history. What is scheduled is plain data, the fields of
+``Due``: it costs less than a SimPy ``Timeout`` with a closure, and is what lets a run be branched.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import simpy
 from msgspec import Struct
@@ -20,21 +20,22 @@ from simpy.events import NORMAL, URGENT
 from backends.sim.host import Host
 from swimsim.terms import Micros
 
+Callback: TypeAlias = Callable[[Host, Any, int], None]
+"""Called with a host, with what is to happen to it, and with the life for which that was meant."""
 
-class Due(Struct):
-    """``what`` is to happen to ``host`` at the time it was scheduled for.
 
-    Known to the cycle collector, unlike the protocol's values: it leads from the clock back to
-    the cluster, and a cluster must be collectable.
-    """
+Waiting: TypeAlias = tuple[Callback, Host, Any, int]
+"""An event while it waits: the fields of ``Due``, which a plain tuple costs less to hold."""
+
+
+class Due(NamedTuple):
+    """An event, as ``pending`` tells of it."""
 
     callback: Callback
     host: Host
     what: Any
     life: int  # of the host when this was scheduled; a later life is not concerned
 
-
-Callback: TypeAlias = Callable[[Due], None]
 
 SLOT: Micros = 8_192  # width of a bucket
 NARROW: Micros = 1_024  # the same where there is so much to do that a heap of 8 ms is a large one
@@ -50,22 +51,18 @@ class Bucket(Struct):
     """What is due in one slot of time, or in one era, in the order in which it was scheduled.
 
     An entry takes 8 bytes of ``keys``, which is its key less that of the slot's begin, and four
-    of ``parts``, which make its ``Due`` when the slot begins. Both lie in one piece, whereas what
+    of ``parts``, which are put together when the slot begins. Both lie in one piece, whereas what
     is in the heap takes some objects scattered over the memory.
     """
 
     keys: array[int]
     parts: list[Any]  # callback, host, what and life of one entry after the other
 
-    def entries(self, begin: Micros) -> list[tuple[int, Due]]:
+    def entries(self, begin: Micros) -> Iterator[tuple[int, Waiting]]:
         """Keys and what they are of, if the slot or the era begins at ``begin``."""
         part, base = iter(self.parts), begin << _ID_BITS
-        return [
-            (base + key, Due(callback, host, what, life))
-            for key, callback, host, what, life in zip(
-                self.keys, part, part, part, part, strict=True
-            )
-        ]
+        keys = [base + key for key in self.keys]
+        return zip(keys, zip(part, part, part, part, strict=True), strict=True)
 
 
 class Clock(simpy.Environment):
@@ -85,7 +82,7 @@ class Clock(simpy.Environment):
         self.slot = slot
         self._era: Micros = slot * ERA
         self._keys: list[int] = [_NEVER]  # a heap, never empty
-        self._dues: dict[int, Due] = {}  # by their keys in the heap
+        self._dues: dict[int, Waiting] = {}  # by their keys in the heap
         self._slots: dict[Micros, Bucket] = {}  # by when they begin
         self._eras: dict[Micros, Bucket] = {}
         self._begins: list[Micros] = []  # of both, as a heap
@@ -98,14 +95,14 @@ class Clock(simpy.Environment):
     # --- scheduling ------------------------------------------------------------------------
 
     def later(self, delay: Micros, callback: Callback, host: Host, what: Any) -> None:
-        """Have ``callback`` called with a ``Due`` of ``host`` and ``what`` after ``delay``."""
+        """Have ``callback`` called with ``host``, ``what`` and the host's life after ``delay``."""
         if delay < 0:
             raise ValueError(f"a delay of {delay} us: time does not go back")
         slot, keys = self.slot, self._keys
         at: Micros = self._now + delay  # type: ignore[assignment]
         if delay <= slot or (len(keys) < CROWDED and not self._begins):
             key = at << _ID_BITS | next(self._eid)
-            self._dues[key] = Due(callback, host, what, host.life)
+            self._dues[key] = callback, host, what, host.life
             heappush(keys, key)
             return
         if delay <= self._era:
@@ -118,7 +115,7 @@ class Clock(simpy.Environment):
 
     def resume(self, at: Micros, due: Due) -> None:
         """Schedule what another clock would have done at ``at``."""
-        self._enter(at << _ID_BITS | next(self._eid), due)
+        self._enter(at << _ID_BITS | next(self._eid), tuple(due))
 
     def timeout(self, delay: float = 0, value: Any = None) -> simpy.Timeout:
         """SimPy's timeout, to the whole microsecond, so that no float decides an order."""
@@ -132,7 +129,7 @@ class Clock(simpy.Environment):
         waiting = list(self._dues.items())
         for begin, bucket in [*self._slots.items(), *self._eras.items()]:
             waiting += bucket.entries(begin)
-        mine = [(key >> _ID_BITS, NORMAL, key & _ID_MASK, due) for key, due in waiting]
+        mine = [(key >> _ID_BITS, NORMAL, key & _ID_MASK, Due(*due)) for key, due in waiting]
         queue: list[tuple[Any, ...]] = [*self._queue, *mine]
         return [
             (at, event)
@@ -141,7 +138,7 @@ class Clock(simpy.Environment):
             or (event.callbacks and event.callbacks[0] not in (self._open, StopSimulation.callback))
         ]
 
-    def _enter(self, key: int, due: Due) -> None:
+    def _enter(self, key: int, due: Waiting) -> None:
         self._dues[key] = due
         heappush(self._keys, key)
 
@@ -178,7 +175,7 @@ class Clock(simpy.Environment):
         if self._begins:
             self._open_at(self._begins[0])
 
-    def _move(self, now: Micros, key: int, due: Due) -> None:
+    def _move(self, now: Micros, key: int, due: Waiting) -> None:
         """Put what waited in the era that begins now into the bucket of its slot."""
         at = key >> _ID_BITS
         begin = at - at % self.slot
@@ -187,7 +184,7 @@ class Clock(simpy.Environment):
             return
         bucket = self._slots.get(begin) or self._new_bucket(self._slots, begin)
         bucket.keys.append(key - (begin << _ID_BITS))
-        bucket.parts += (due.callback, due.host, due.what, due.life)
+        bucket.parts += due
 
     # --- running ---------------------------------------------------------------------------
 
@@ -205,8 +202,8 @@ class Clock(simpy.Environment):
             now = key >> _ID_BITS
             if now < queue[0][0]:
                 self._now = now
-                due = dues.pop(key)
-                due.callback(due)
+                callback, host, what, life = dues.pop(key)
+                callback(host, what, life)
                 continue
             heappush(keys, key)
             event: Any = queue[0][3]
@@ -229,8 +226,8 @@ class Clock(simpy.Environment):
         else:
             heappop(self._keys)
             self._now = key >> _ID_BITS
-            due = self._dues.pop(key)
-            due.callback(due)
+            callback, host, what, life = self._dues.pop(key)
+            callback(host, what, life)
 
     def peek(self) -> SimTime:
         """When the next event is due; infinity if there is none."""

@@ -191,14 +191,8 @@ class Cluster:
         """Simulated time since the start, microseconds."""
         return self.env.micros
 
-    def feed(self, host: Host, input: Input) -> None:
-        """Give one node one input and carry out what it asks, in order."""
-        effects = self.advance(host, input)
-        if effects:
-            self.perform(host, effects)
-
-    def advance(self, host: Host, input: Input) -> tuple[Effect, ...]:
-        """Let ``input`` happen to the node on ``host``; the effects are the caller's."""
+    def feed(self, host: Host, input: Input, perform: process.Perform | None = None) -> None:
+        """Give one node one input and carry out what it asks, in order, or let ``perform``."""
         before = host.node
         assert before is not None
         now: Micros = self.env._now  # type: ignore[assignment]  # the property costs a call
@@ -216,7 +210,8 @@ class Cluster:
             inspector.on_step(now, host, before, input, effects)
         if self.check:
             invariants.check(after)
-        return effects
+        if effects:
+            (perform or self.perform)(host, effects)
 
     def perform(self, host: Host, effects: tuple[Effect, ...]) -> None:
         """Carry out what a node asked for."""
@@ -268,38 +263,34 @@ class Cluster:
             parcel = Parcel(host, Received(host.address, messages), size)
             self.env.later(delay, self._on_parcel, target, parcel)
 
-    def _deliver(self, due: Due) -> None:
-        host = due.host
-        if host.node is None or host.life != due.life:
-            self.drop(host, due.what)
+    def _deliver(self, host: Host, input: Input, life: int) -> None:
+        if host.node is None or host.life != life:
+            self.drop(host, input)
         elif host.process is not None:
-            process.arrive(self, host, host.process, due.what)
-        elif effects := self.advance(host, due.what):
-            self.perform(host, effects)
+            process.arrive(self, host, host.process, input)
+        else:
+            self.feed(host, input)
 
-    def _unpack(self, due: Due) -> None:
+    def _unpack(self, host: Host, parcel: Parcel, life: int) -> None:
         """A packet arrives whose fate may be recorded."""
-        parcel: Parcel = due.what
         if self.trace.watches_packets:
-            is_up = due.host.node is not None and due.host.life == due.life
+            is_up = host.node is not None and host.life == life
             fate: Fate = "received" if is_up else "dropped"
             messages = parcel.received.messages
-            self.trace.packet(self.now, parcel.source, due.host, messages, parcel.size, fate)
-        due.what = parcel.received
-        self._deliver(due)
+            self.trace.packet(self.now, parcel.source, host, messages, parcel.size, fate)
+        self._deliver(host, parcel.received, life)
 
-    def _fire(self, due: Due) -> None:
-        host = due.host
-        if host.life != due.life or host.node is None:
+    def _fire(self, host: Host, input: Input, life: int) -> None:
+        if host.life != life or host.node is None:
             return
         if host.process is not None:
-            process.fire(self, host, host.process, due.what)
-        elif effects := self.advance(host, due.what):
-            self.perform(host, effects)
+            process.fire(self, host, host.process, input)
+        else:
+            self.feed(host, input)
 
-    def _work(self, due: Due) -> None:
-        if due.host.life == due.life:
-            process.work(self, due.host)
+    def _work(self, host: Host, nothing: None, life: int) -> None:
+        if host.life == life:
+            process.work(self, host)
 
     def work_later(self, host: Host, delay: Micros) -> None:
         """Let a hindered process handle its next input after ``delay``."""
@@ -331,7 +322,7 @@ class Cluster:
             self._forgot = True
         return changed if shared is mine else node.with_table(changed, shared)
 
-    def _share_tables(self, due: Due) -> None:
+    def _share_tables(self, world: Host, nothing: None, life: int) -> None:
         """The same for all nodes, now and then, once so many were made that some were missed."""
         if self._forgot:
             self._forgot = False
@@ -339,7 +330,7 @@ class Cluster:
             for host in self.hosts:
                 if host.node is not None:
                     host.node = self._with_shared_table(host.node)
-        self.env.later(SECOND, self._on_share, self._world, None)
+        self.env.later(SECOND, self._on_share, world, None)
 
     # --- what can be done to it ----------------------------------------------------------
 
@@ -365,13 +356,13 @@ class Cluster:
             raise ValueError(f"the fault was to strike at {fault.at} us, it is {self.now} us")
         self.later(fault.at - self.now, fault)
 
-    def _carry_out_order(self, due: Due) -> None:
-        if isinstance(due.what, str):
-            host = self.by_name[NodeId(due.what)]
+    def _carry_out_order(self, world: Host, order: strikes.Order | NodeId, life: int) -> None:
+        if isinstance(order, str):
+            host = self.by_name[order]
             if host.life == 0:  # else a restart was faster
                 self._start_cold(host)
         else:
-            strikes.strike(self, due.what)
+            strikes.strike(self, order)
 
     def _start_cold(self, host: Host, *, join: bool = True) -> None:
         self._spawn(host, Start())
@@ -561,7 +552,7 @@ class Cluster:
 
     def _callbacks(self) -> list[Callback]:
         streams = self.streams
-        own = [
+        own: list[Callback] = [
             self._on_delivery,
             self._on_parcel,
             self._on_timer,

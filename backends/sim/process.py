@@ -19,7 +19,7 @@ memberlist's second queue, of 1024 messages behind the buffer, is not modelled.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, Protocol, TypeAlias
 
 from backends.sim.host import Host
@@ -51,11 +51,14 @@ LOOPS: Mapping[type[Input], str] = {
 """Which timers belong to one sequential loop of a threaded implementation."""
 
 
+Perform: TypeAlias = Callable[[Host, tuple[Effect, ...]], None]
+
+
 class Driver(Protocol):
     """What a hindered process needs of the cluster."""
 
-    def advance(self, host: Host, input: Input) -> tuple[Effect, ...]:
-        """Let ``input`` happen to the node; what it asks for is the caller's to carry out."""
+    def feed(self, host: Host, input: Input, perform: Perform | None = None) -> None:
+        """Let ``input`` happen to the node; ``perform``, or the driver's own, gets the effects."""
         ...
 
     def perform(self, host: Host, effects: tuple[Effect, ...]) -> None:
@@ -182,19 +185,22 @@ def fire(driver: Driver, host: Host, process: Process, input: Input) -> None:
     if process.mode == "stop" or loop in process.stalled:
         process.deferred.append(input)
     elif process.mode == "block":
-        effects = driver.advance(host, input)
-        blocked = tuple(e for e in effects if isinstance(e, Send | Exchange | Reply))
-        if blocked:
-            process.held.extend(blocked)
-            if loop:
-                process.stalled.add(loop)
-            effects = tuple(e for e in effects if not isinstance(e, Send | Exchange | Reply))
-        driver.perform(host, effects)
+
+        def hold(host: Host, effects: tuple[Effect, ...]) -> None:
+            blocked = tuple(e for e in effects if isinstance(e, Send | Exchange | Reply))
+            if blocked:
+                process.held.extend(blocked)
+                if loop:
+                    process.stalled.add(loop)
+                effects = tuple(e for e in effects if not isinstance(e, Send | Exchange | Reply))
+            driver.perform(host, effects)
+
+        driver.feed(host, input, hold)
     elif process.service:
         process.inbox.append((input, 0))
         _continue(driver, host, process)
     else:
-        driver.perform(host, driver.advance(host, input))
+        driver.feed(host, input)
 
 
 def work(driver: Driver, host: Host) -> None:
@@ -206,7 +212,7 @@ def work(driver: Driver, host: Host) -> None:
     if process.mode == "run" and process.inbox:
         input, size = process.inbox.popleft()
         process.inbox_bytes -= size
-        driver.perform(host, driver.advance(host, input))
+        driver.feed(host, input)
     if host.process is process:
         _continue(driver, host, process)
 

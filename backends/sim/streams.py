@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backends.sim.clock import Callback, Clock, Due
+from backends.sim.clock import Callback, Clock
 from backends.sim.codec import over_stream
 from backends.sim.host import Host
 from backends.sim.network import Fabric
@@ -148,11 +148,10 @@ class Streams:
             for fate in fates:
                 self.trace.stream(self.env.micros, source, target, said, bytes_ - SEGMENT, fate)
 
-    def _on_retry(self, due: Due) -> None:
-        self._send(due.what)
+    def _on_retry(self, source: Host, attempt: Attempt, life: int) -> None:
+        self._send(attempt)
 
-    def _on_flight(self, due: Due) -> None:
-        attempt: Attempt = due.what
+    def _on_flight(self, target: Host, attempt: Attempt, life: int) -> None:
         connection = self.open.get(attempt.connection)
         if connection is None:
             return
@@ -192,10 +191,10 @@ class Streams:
         requested = ExchangeRequested(name, client.address, connection.request)
         self.env.later(0, self.deliver, server, requested)
 
-    def _on_timeout(self, due: Due) -> None:
-        connection = self.open.get(due.what)
+    def _on_timeout(self, client: Host, name: int, life: int) -> None:
+        connection = self.open.get(name)
         if connection is not None:
-            self._end(due.what, connection, ExchangeFailed(connection.exchange, "timed out"))
+            self._end(name, connection, ExchangeFailed(connection.exchange, "timed out"))
 
     def _end(self, name: int, connection: Connection, answer: Exchanged | ExchangeFailed) -> None:
         del self.open[name]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from backends.sim import clock as clock_module
 from backends.sim.clock import CROWDED, NARROW, SLOT, Clock, Due
+from backends.sim.host import Host
 from swimsim.terms import SECOND, Micros
 from tests.sim.worlds import machine
 
@@ -40,8 +41,8 @@ def played(
         for delay in next(turn, []):
             clock.later(delay, happen, HOST, next(numbers))
 
-    def happen(due: Due) -> None:
-        happened.append((clock.micros, due.what))
+    def happen(host: Host, what: int, life: int) -> None:
+        happened.append((clock.micros, what))
         schedule()
 
     schedule()
@@ -143,7 +144,7 @@ def test_things_of_one_instant_happen_as_they_were_scheduled() -> None:
     clock = Clock()
     order: list[int] = []
     for number in range(4 * CROWDED):
-        clock.later(5 * SLOT, lambda due: order.append(due.what), HOST, number)
+        clock.later(5 * SLOT, lambda _, what, life: order.append(what), HOST, number)
     clock.run()
     assert order == list(range(4 * CROWDED))
 
@@ -153,8 +154,8 @@ def test_pending_is_all_that_will_happen_in_the_order_in_which_it_will() -> None
     clock = Clock()
     happened: list[tuple[Micros, int]] = []
 
-    def happen(due: Due) -> None:
-        happened.append((clock.micros, due.what))
+    def happen(host: Host, what: int, life: int) -> None:
+        happened.append((clock.micros, what))
 
     for number in range(3 * CROWDED):
         clock.later(random.randrange(20 * SLOT), happen, HOST, number)
@@ -175,7 +176,7 @@ def test_a_stop_leaves_nothing_pending(crowded: int) -> None:
     clock = Clock()
     with patch.object(clock_module, "CROWDED", crowded):
         for number in range(10):
-            clock.later(number * SLOT, lambda due: None, HOST, number)
+            clock.later(number * SLOT, lambda *_: None, HOST, number)
         for stop in (SLOT, 3 * SLOT, 20 * SLOT):
             clock.run(stop)
             assert all(isinstance(due, Due) for _, due in clock.pending())
@@ -189,7 +190,7 @@ def test_pending_names_what_others_wait_for_too() -> None:
         yield clock.timeout(3 * SLOT)
 
     clock.process(sleeper())
-    clock.later(SLOT, lambda due: None, HOST, "due")
+    clock.later(SLOT, lambda *_: None, HOST, "due")
     clock.run(1)
     waits = [(at, isinstance(due, Due)) for at, due in clock.pending() if at > 1]
     assert waits == [(SLOT, True), (3 * SLOT, False)]
@@ -198,7 +199,7 @@ def test_pending_names_what_others_wait_for_too() -> None:
 def test_an_event_carries_the_life_that_its_host_had_when_it_was_scheduled() -> None:
     clock, host = Clock(), machine(1)
     lives: list[tuple[int, int]] = []
-    clock.later(10, lambda due: lives.append((due.life, due.host.life)), host, None)
+    clock.later(10, lambda it, _, life: lives.append((life, it.life)), host, None)
     host.life += 1
     clock.run()
     assert lives == [(1, 2)]
@@ -211,8 +212,8 @@ def test_simpys_step_and_peek_see_what_is_scheduled_here() -> None:
     with pytest.raises(simpy.core.EmptySchedule):
         clock.step()
     clock.timeout(20).callbacks.append(lambda _: seen.append((clock.micros, "theirs")))
-    clock.later(20, lambda due: seen.append((clock.micros, due.what)), HOST, "ours, later")
-    clock.later(5, lambda due: seen.append((clock.micros, due.what)), HOST, "ours")
+    for delay, what in [(20, "ours, later"), (5, "ours")]:
+        clock.later(delay, lambda _, what, life: seen.append((clock.micros, what)), HOST, what)
     for at in (5, 20, 20):
         assert clock.peek() == at
         clock.step()
@@ -227,7 +228,7 @@ def crowd(clock: Clock, count: int, until: Micros) -> list[Micros]:
     """Keep the heap crowded, so that buckets are used; returns when each was done."""
     random, done = Random(count), []
     for _ in range(count):
-        clock.later(random.randrange(until), lambda _: done.append(clock.micros), HOST, None)
+        clock.later(random.randrange(until), lambda *_: done.append(clock.micros), HOST, None)
     return done
 
 
@@ -259,8 +260,8 @@ def test_processes_of_others_and_deliveries_interleave_by_time_and_then_by_turn(
     crowd(clock, others, 60 * SLOT)
     order: list[tuple[Micros, str]] = []
 
-    def note(due: Due) -> None:
-        order.append((clock.micros, due.what))
+    def note(host: Host, what: str, life: int) -> None:
+        order.append((clock.micros, what))
 
     def process(env: simpy.Environment) -> Generator[Any, Any, None]:
         for turn in range(4):
@@ -326,6 +327,6 @@ def test_an_interrupted_process_of_others_goes_on_at_the_time_of_the_interrupt()
             woken.append(int(clock.now))
 
     asleep = clock.process(sleeper())
-    clock.later(20 * SLOT + 1, lambda _: asleep.interrupt(), HOST, None)
+    clock.later(20 * SLOT + 1, lambda *_: asleep.interrupt(), HOST, None)
     clock.run()
     assert woken == [20 * SLOT + 1]

@@ -670,14 +670,14 @@ def test_a_packet_takes_its_time_and_does_not_reach_a_later_life(
     cluster.run(SECOND)
     one, other = cluster.hosts
     got: list[tuple[Micros, Any]] = []
-    advance = cluster.advance
+    feed = cluster.feed
 
-    def spy(host: Host, input: Any) -> Any:
+    def spy(host: Host, input: Any) -> None:
         if isinstance(input, Received):
             got.append((cluster.now, input))
-        return advance(host, input)
+        feed(host, input)
 
-    monkeypatch.setattr(cluster, "advance", spy)
+    monkeypatch.setattr(cluster, "feed", spy)
     cluster.perform(one, (Send(other.address, (User(b"hello"),)),))
     cluster.run_for(HOP // 2)
     if restarted:

@@ -75,16 +75,17 @@ class Bench:
 
     # What a process needs of a cluster.
 
-    def advance(self, host: Host, input: Input) -> tuple[Effect, ...]:
+    def feed(self, host: Host, input: Input, perform: process.Perform | None = None) -> None:
         assert host.node is not None
         self.log.append((self.env.micros, "step", input))
-        return tuple(self.does.get(input, self.does.get(type(input), ())))
+        effects = tuple(self.does.get(input, self.does.get(type(input), ())))
+        (perform or self.perform)(host, effects)
 
     def perform(self, host: Host, effects: tuple[Effect, ...]) -> None:
         self.log += [(self.env.micros, "does", effect) for effect in effects]
 
     def work_later(self, host: Host, delay: Micros) -> None:
-        self.env.later(delay, lambda due: process.work(self, due.host), host, None)
+        self.env.later(delay, lambda host, *_: process.work(self, host), host, None)
 
     def drop(self, host: Host, input: Input) -> None:
         self.log.append((self.env.micros, "drop", input))
@@ -94,14 +95,14 @@ class Bench:
     def arrive(self, *inputs: Input) -> None:
         for input in inputs:
             if self.host.process is None:
-                self.perform(self.host, self.advance(self.host, input))
+                self.feed(self.host, input)
             else:
                 process.arrive(self, self.host, self.host.process, input)
 
     def fire(self, *inputs: Input) -> None:
         for input in inputs:
             if self.host.process is None:
-                self.perform(self.host, self.advance(self.host, input))
+                self.feed(self.host, input)
             else:
                 process.fire(self, self.host, self.host.process, input)
 
@@ -760,14 +761,14 @@ def test_after_the_pause_a_node_handles_a_packet_each_drain(
     waiting = cluster.host("node-4").process
     assert waiting is not None
     queued = len(waiting.inbox)
-    advance = cluster.advance
+    feed = cluster.feed
 
-    def spy(host: Host, input: Input) -> tuple[Effect, ...]:
+    def spy(host: Host, input: Input, *perform: process.Perform) -> None:
         if host.name == "node-4" and isinstance(input, World):
             handled.append(cluster.now)
-        return advance(host, input)
+        feed(host, input, *perform)
 
-    monkeypatch.setattr(cluster, "advance", spy)
+    monkeypatch.setattr(cluster, "feed", spy)
     cluster.run_for(10 * SECOND)
     assert queued > 10
     assert handled[:queued] == [END + drain * (turn + 1) for turn in range(queued)]
@@ -779,14 +780,14 @@ def test_a_slow_node_takes_its_time_for_each_input(monkeypatch: pytest.MonkeyPat
     cluster, _ = group(count=6)
     cluster.run(BEGIN)
     handled: list[Micros] = []
-    advance = cluster.advance
+    feed = cluster.feed
 
-    def spy(host: Host, input: Input) -> tuple[Effect, ...]:
+    def spy(host: Host, input: Input, *perform: process.Perform) -> None:
         if host.name == "node-4":
             handled.append(cluster.now)
-        return advance(host, input)
+        feed(host, input, *perform)
 
-    monkeypatch.setattr(cluster, "advance", spy)
+    monkeypatch.setattr(cluster, "feed", spy)
     cluster.slow_down("node-4", service)
     cluster.run_for(30 * SECOND)
     assert len(handled) > 100

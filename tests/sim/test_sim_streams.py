@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from backends.sim import Cluster
-from backends.sim.clock import Clock, Due
+from backends.sim.clock import Clock
 from backends.sim.faults import Partition, Pause, hosts
 from backends.sim.host import Host
 from backends.sim.network import (
@@ -51,15 +51,15 @@ class Line:
     def at(self, address: Address) -> Host | None:
         return next((host for host in self.hosts if host.address == address), None)
 
-    def answer(self, due: Due) -> None:
-        self.streams.reply(due.what, self.answers)
+    def answer(self, host: Host, connection: int, life: int) -> None:
+        self.streams.reply(connection, self.answers)
 
-    def deliver(self, due: Due) -> None:
-        if due.host.node is None or due.host.life != due.life:
+    def deliver(self, host: Host, what: Any, life: int) -> None:
+        if host.node is None or host.life != life:
             return
-        self.got.append((self.env.micros, due.host.index, due.what))
-        if isinstance(due.what, ExchangeRequested) and self.answers_after is not None:
-            self.env.later(self.answers_after, self.answer, due.host, due.what.exchange)
+        self.got.append((self.env.micros, host.index, what))
+        if isinstance(what, ExchangeRequested) and self.answers_after is not None:
+            self.env.later(self.answers_after, self.answer, host, what.exchange)
 
     def ask(
         self, exchange: int = 7, request: Request = STATE, timeout: Micros = TIMEOUT, by: int = 0
@@ -83,7 +83,7 @@ class Line:
         self.start(index)
 
     def after(self, delay: Micros, action: Any) -> None:
-        self.env.later(delay, lambda due: action(), machine(99), None)
+        self.env.later(delay, lambda *_: action(), machine(99), None)
 
     def cut_between(self, begin: Micros, end: Micros, cut: Cut | None = None) -> None:
         """A cut from one instant to another."""

@@ -96,17 +96,16 @@ class Clock(simpy.Environment):
 
     def later(self, delay: Micros, callback: Callback, host: Host, what: Any) -> None:
         """Have ``callback`` called with ``host``, ``what`` and the host's life after ``delay``."""
-        if delay < 0:
-            raise ValueError(f"a delay of {delay} us: time does not go back")
-        slot, keys = self.slot, self._keys
         at: Micros = self._now + delay  # type: ignore[assignment]
-        if delay <= slot or (len(keys) < CROWDED and not self._begins):
+        if delay <= self.slot or (not self._begins and len(self._keys) < CROWDED):
+            if delay < 0:
+                raise ValueError(f"a delay of {delay} us: time does not go back")
             key = at << _ID_BITS | next(self._eid)
             self._dues[key] = callback, host, what, host.life
-            heappush(keys, key)
+            heappush(self._keys, key)
             return
         if delay <= self._era:
-            place, buckets = at % slot, self._slots
+            place, buckets = at % self.slot, self._slots
         else:
             place, buckets = at % self._era, self._eras
         bucket = buckets.get(at - place) or self._new_bucket(buckets, at - place)

@@ -23,7 +23,7 @@ from backends.sim.faults import Fault
 from backends.sim.host import NOTHING, Host
 from backends.sim.memory import sweep, without_gc
 from backends.sim.network import Fabric, Network
-from backends.sim.roster import FIRST, address_of, check_name, node_names, settled
+from backends.sim.roster import address_of, check_name, node_names, settled
 from backends.sim.streams import Streams
 from backends.sim.trace import Column, Fate, Trace
 from swimsim import invariants, node, rng
@@ -115,6 +115,7 @@ class Cluster:
         self.env = Clock(0, NARROW if len(names) >= MANY else SLOT)
         self.hosts: list[Host] = []
         self.by_name: dict[NodeId, Host] = {}
+        self._listening: dict[bytes, Host] = {}  # by address
         for index, name in enumerate(names):
             given = {key: values[index % len(values)] for key, values in attributes.items()}
             self._add_host(name, given or NOTHING)
@@ -148,14 +149,13 @@ class Cluster:
 
     def _bind(self) -> None:
         """Make the callbacks of this cluster's events, one object each."""
-        self._on_delivery = self._deliver
+        self._on_input = self.feed
         self._on_parcel = self._unpack
-        self._on_timer = self._fire
         self._on_work = self._work
         self._on_order = self._carry_out_order
         self._on_share = self._share_tables
         self.streams = Streams(
-            self.env, self.hosts, self.at, self.fabric, self._on_delivery, self.trace, self.wire
+            self.env, self.hosts, self.at, self.fabric, self._on_input, self.trace, self.wire
         )
 
     # --- building ------------------------------------------------------------------------
@@ -164,13 +164,15 @@ class Cluster:
         index = len(self.hosts)
         host = Host(index=index, name=name, address=address_of(index), attributes=attributes)
         self.hosts.append(host)
-        self.by_name[name] = host
+        self.by_name[name] = self._listening[host.address.host] = host
         return host
 
     def _start_warm(self, fresh: bool) -> None:
         table = settled(tuple(host.name for host in self.hosts), self.meta, self.config.vsn)
         for host, member in zip(self.hosts, table, strict=True):
             host.name, host.address = member.peer.name, member.peer.address  # one object for all
+        self._listening = {host.address.host: host for host in self.hosts}
+        for host in self.hosts:
             self._spawn(host, Start(table, fresh))
 
     def _spawn(self, host: Host, start: Start) -> None:
@@ -191,9 +193,21 @@ class Cluster:
         """Simulated time since the start, microseconds."""
         return self.env.micros
 
-    def feed(self, host: Host, input: Input, perform: process.Perform | None = None) -> None:
-        """Give one node one input and carry out what it asks, in order, or let ``perform``."""
+    def feed(
+        self,
+        host: Host,
+        input: Input,
+        life: int | None = None,
+        perform: process.Perform | None = None,
+    ) -> None:
+        """Give one node one input and carry out what it asks, in order, or let ``perform``.
+
+        What comes by the clock is meant for one ``life``, and may find it ended or hindered.
+        """
         before = host.node
+        if life is not None and (host.life != life or host.process is not None or before is None):
+            self._detour(host, input, life)
+            return
         assert before is not None
         now: Micros = self.env._now  # type: ignore[assignment]  # the property costs a call
         step = self._recorded.get(host.name, node.step) if self._recorded else node.step
@@ -213,26 +227,35 @@ class Cluster:
         if effects:
             (perform or self.perform)(host, effects)
 
+    def _detour(self, host: Host, input: Input, life: int) -> None:
+        """What came by the clock finds the process ended or hindered."""
+        arrives = isinstance(input, process.Arrival)
+        if host.node is None or host.life != life:
+            if arrives:
+                self.drop(host, input)
+        elif host.process is not None:
+            way = process.arrive if arrives else process.fire
+            way(self, host, host.process, input)
+
     def perform(self, host: Host, effects: tuple[Effect, ...]) -> None:
         """Carry out what a node asked for."""
         for effect in effects:
             if type(effect) is Send:  # not isinstance, which is slow to say no
-                hosts, index = self.hosts, int.from_bytes(effect.to[0], "big") - FIRST
-                if not 0 <= index < len(hosts):  # ``at``, without a call
+                target, fabric = self._listening.get(effect.to[0]), self.fabric
+                if target is None:
                     continue
-                target, fabric = hosts[index], self.fabric
                 if fabric.plain and target.node is not None and not self.taps:  # the short way
                     if fabric.placeless:
                         delay = fabric.sample(fabric.latency_random, 0, 0)
                     else:
                         delay = fabric.sample(fabric.latency_random, host.index, target.index)
                     received = Received(host.address, effect.messages)
-                    self.env.later(delay, self._on_delivery, target, received)
+                    self.env.later(delay, self._on_input, target, received)
                     continue
                 send = through_wire(effect, self.config) if self.wire else effect
                 self.post(host, target, send.messages, send.crc)
             elif type(effect) is After:
-                self.env.later(effect.delay, self._on_timer, host, effect.input)
+                self.env.later(effect.delay, self._on_input, host, effect.input)
             elif type(effect) is Emit:
                 self._emit(host, effect.event)
                 if host.node is None:  # that was the end of the process
@@ -242,7 +265,7 @@ class Cluster:
             elif type(effect) is Reply:
                 self.streams.reply(effect.exchange, effect.response)
             elif type(effect) is ChangeKeyring:  # packets are not encrypted here
-                self.env.later(0, self._on_timer, host, no_keyring(effect))
+                self.env.later(0, self._on_input, host, no_keyring(effect))
 
     def post(
         self, host: Host, target: Host, messages: tuple[Message, ...], crc: bool = False
@@ -263,14 +286,6 @@ class Cluster:
             parcel = Parcel(host, Received(host.address, messages), size)
             self.env.later(delay, self._on_parcel, target, parcel)
 
-    def _deliver(self, host: Host, input: Input, life: int) -> None:
-        if host.node is None or host.life != life:
-            self.drop(host, input)
-        elif host.process is not None:
-            process.arrive(self, host, host.process, input)
-        else:
-            self.feed(host, input)
-
     def _unpack(self, host: Host, parcel: Parcel, life: int) -> None:
         """A packet arrives whose fate may be recorded."""
         if self.trace.watches_packets:
@@ -278,15 +293,7 @@ class Cluster:
             fate: Fate = "received" if is_up else "dropped"
             messages = parcel.received.messages
             self.trace.packet(self.now, parcel.source, host, messages, parcel.size, fate)
-        self._deliver(host, parcel.received, life)
-
-    def _fire(self, host: Host, input: Input, life: int) -> None:
-        if host.life != life or host.node is None:
-            return
-        if host.process is not None:
-            process.fire(self, host, host.process, input)
-        else:
-            self.feed(host, input)
+        self.feed(host, parcel.received, life)
 
     def _work(self, host: Host, nothing: None, life: int) -> None:
         if host.life == life:
@@ -342,9 +349,8 @@ class Cluster:
             raise KeyError(f"no host is called {name!r}") from None
 
     def at(self, address: Address) -> Host | None:
-        """The host that listens at ``address``, or None: an address tells the host's index."""
-        index = int.from_bytes(address[0], "big") - FIRST
-        return self.hosts[index] if 0 <= index < len(self.hosts) else None
+        """The host that listens at ``address``, or None; whatever the port."""
+        return self._listening.get(address.host)
 
     def later(self, delay: Micros, order: strikes.Order) -> None:
         """Have a fault strike after ``delay``; its own ``at`` is not looked at."""
@@ -528,6 +534,7 @@ class Cluster:
         twin.env = Clock(self.now, self.env.slot)
         twin.hosts = [host.copy() for host in self.hosts]
         twin.by_name = {host.name: host for host in twin.hosts}
+        twin._listening = {host.address.host: host for host in twin.hosts}
         twin.fabric = self.fabric.copy()
         twin.trace = self.trace.copy(twin.hosts)
         twin.observers, twin.taps, twin.inspectors, twin._recorded = [], [], [], {}
@@ -553,9 +560,8 @@ class Cluster:
     def _callbacks(self) -> list[Callback]:
         streams = self.streams
         own: list[Callback] = [
-            self._on_delivery,
+            self._on_input,
             self._on_parcel,
-            self._on_timer,
             self._on_work,
             self._on_order,
             self._on_share,

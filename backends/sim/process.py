@@ -25,6 +25,9 @@ from typing import Literal, Protocol, TypeAlias
 from backends.sim.host import Host
 from swimsim.effects import Effect, Exchange, Reply, Send
 from swimsim.inputs import (
+    Exchanged,
+    ExchangeFailed,
+    ExchangeRequested,
     GossipTick,
     Input,
     ProbeTick,
@@ -38,6 +41,8 @@ from swimsim.terms import Micros
 
 Halt: TypeAlias = Literal["block", "stop"]
 Mode: TypeAlias = Literal["run"] | Halt
+
+Arrival: TypeAlias = Received | ExchangeRequested | Exchanged | ExchangeFailed
 
 INBOX_BYTES = 2 * 1024 * 1024  # the socket buffer that memberlist asks for
 
@@ -57,7 +62,7 @@ Perform: TypeAlias = Callable[[Host, tuple[Effect, ...]], None]
 class Driver(Protocol):
     """What a hindered process needs of the cluster."""
 
-    def feed(self, host: Host, input: Input, perform: Perform | None = None) -> None:
+    def feed(self, host: Host, input: Input, *, perform: Perform | None = None) -> None:
         """Let ``input`` happen to the node; ``perform``, or the driver's own, gets the effects."""
         ...
 
@@ -195,7 +200,7 @@ def fire(driver: Driver, host: Host, process: Process, input: Input) -> None:
                 effects = tuple(e for e in effects if not isinstance(e, Send | Exchange | Reply))
             driver.perform(host, effects)
 
-        driver.feed(host, input, hold)
+        driver.feed(host, input, perform=hold)
     elif process.service:
         process.inbox.append((input, 0))
         _continue(driver, host, process)

@@ -11,7 +11,7 @@ from swimsim.terms import Address, NodeId
 PORT = 7946
 MOST_NODES = 1_000_000  # of a cluster that is given by their number; they take some 6 GB
 LONGEST_NAME = 128  # bytes, Serf's bound
-FIRST = 10 << 24 | 1  # the first host is 10.0.0.1, the others follow
+_FIRST = 10 << 24 | 1  # the first host is 10.0.0.1, the others follow
 
 
 def node_names(count: int) -> tuple[NodeId, ...]:
@@ -31,7 +31,7 @@ def check_name(name: str) -> None:
 
 def address_of(index: int) -> Address:
     """Where the host of this index listens."""
-    return Address((FIRST + index).to_bytes(4, "big"), PORT)
+    return Address((_FIRST + index).to_bytes(4, "big"), PORT)
 
 
 @lru_cache(maxsize=4)

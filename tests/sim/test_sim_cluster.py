@@ -29,7 +29,7 @@ from swimsim.inputs import META_LIMIT, Join, Received, UpdateMeta
 from swimsim.member import ALIVE
 from swimsim.messages import User
 from swimsim.terms import MS, SECOND, Address, Micros, NodeId
-from tests.sim.worlds import EVEN, HOP, STILL, busy, names, watched, with_config
+from tests.sim.worlds import EVEN, HOP, STILL, Steps, busy, names, watched, with_config
 
 ROOT = Path(__file__).parents[2]
 END = 60 * SECOND
@@ -664,26 +664,20 @@ def test_a_node_can_be_fed_by_hand() -> None:
 @pytest.mark.parametrize("record", [(), ("packets",)])
 @pytest.mark.parametrize("restarted", [False, True])
 def test_a_packet_takes_its_time_and_does_not_reach_a_later_life(
-    monkeypatch: pytest.MonkeyPatch, restarted: bool, record: tuple[Any, ...]
+    restarted: bool, record: tuple[Any, ...]
 ) -> None:
     cluster = Cluster(names(2), STILL, EVEN, record=record)
     cluster.run(SECOND)
     one, other = cluster.hosts
-    got: list[tuple[Micros, Any]] = []
-    feed = cluster.feed
-
-    def spy(host: Host, input: Any) -> None:
-        if isinstance(input, Received):
-            got.append((cluster.now, input))
-        feed(host, input)
-
-    monkeypatch.setattr(cluster, "feed", spy)
+    steps = Steps(other.name)
+    cluster.inspectors.append(steps)
     cluster.perform(one, (Send(other.address, (User(b"hello"),)),))
     cluster.run_for(HOP // 2)
     if restarted:
         cluster.restart(other.name, join=False)
     cluster.run_for(SECOND)
     whole = [(SECOND + HOP, Received(one.address, (User(b"hello"),)))]
+    got = [(at, input) for at, input in steps.inputs if isinstance(input, Received)]
     assert [each for each in got if each[1].source == one.address] == ([] if restarted else whole)
 
 

@@ -45,7 +45,7 @@ from swimsim.inputs import (
 from swimsim.members import EMPTY
 from swimsim.messages import Nack, PushPull, Suspect, User, packet_size
 from swimsim.terms import MS, SECOND, Address, Micros, NodeId
-from tests.sim.worlds import Log, machine, watched, with_config
+from tests.sim.worlds import Log, Steps, machine, watched, with_config
 
 ELSEWHERE = Address(bytes((10, 0, 0, 99)), 7946)
 NOTE = Emit(HealthChanged(1))
@@ -75,7 +75,7 @@ class Bench:
 
     # What a process needs of a cluster.
 
-    def feed(self, host: Host, input: Input, perform: process.Perform | None = None) -> None:
+    def feed(self, host: Host, input: Input, *, perform: process.Perform | None = None) -> None:
         assert host.node is not None
         self.log.append((self.env.micros, "step", input))
         effects = tuple(self.does.get(input, self.does.get(type(input), ())))
@@ -751,45 +751,31 @@ def test_a_blocked_node_that_has_lost_many_holds_one_attempt_to_reconnect() -> N
 
 
 @pytest.mark.parametrize("drain", [10, 20 * MS])
-def test_after_the_pause_a_node_handles_a_packet_each_drain(
-    monkeypatch: pytest.MonkeyPatch, drain: Micros
-) -> None:
+def test_after_the_pause_a_node_handles_a_packet_each_drain(drain: Micros) -> None:
     cluster, _ = group()
     cluster.strike(Pause(at=BEGIN, hosts=hosts("node-4"), duration=END - BEGIN, drain=drain))
-    handled: list[Micros] = []
     cluster.run(END - 1)
     waiting = cluster.host("node-4").process
     assert waiting is not None
     queued = len(waiting.inbox)
-    feed = cluster.feed
-
-    def spy(host: Host, input: Input, *perform: process.Perform) -> None:
-        if host.name == "node-4" and isinstance(input, World):
-            handled.append(cluster.now)
-        feed(host, input, *perform)
-
-    monkeypatch.setattr(cluster, "feed", spy)
+    steps = Steps("node-4")
+    cluster.inspectors.append(steps)
     cluster.run_for(10 * SECOND)
+    handled = [at for at, input in steps.inputs if isinstance(input, World)]
     assert queued > 10
     assert handled[:queued] == [END + drain * (turn + 1) for turn in range(queued)]
     assert cluster.host("node-4").process is None
 
 
-def test_a_slow_node_takes_its_time_for_each_input(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_node_takes_its_time_for_each_input() -> None:
     service = 70 * MS
     cluster, _ = group(count=6)
     cluster.run(BEGIN)
-    handled: list[Micros] = []
-    feed = cluster.feed
-
-    def spy(host: Host, input: Input, *perform: process.Perform) -> None:
-        if host.name == "node-4":
-            handled.append(cluster.now)
-        feed(host, input, *perform)
-
-    monkeypatch.setattr(cluster, "feed", spy)
+    steps = Steps("node-4")
+    cluster.inspectors.append(steps)
     cluster.slow_down("node-4", service)
     cluster.run_for(30 * SECOND)
+    handled = [at for at, _ in steps.inputs]
     assert len(handled) > 100
     assert all(later - earlier >= service for earlier, later in zip(handled, handled[1:]))  # noqa: B905, RUF007
     cluster.speed_up("node-4")

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from backends.sim.checks import Observer
+from backends.sim.checks import Inspector, Observer
 from backends.sim.cluster import Cluster
 from backends.sim.faults import (
     Churn,
@@ -28,6 +28,7 @@ from backends.sim.network import Bernoulli, Constant, Link, Network
 from swimsim import node, rng
 from swimsim.config import LAN, Config
 from swimsim.effects import Event
+from swimsim.inputs import Input
 from swimsim.terms import HOUR, MS, SECOND, Address, Micros, NodeId
 
 STILL = replace(LAN, probe_interval=100 * HOUR, push_pull_interval=0, stagger=False)
@@ -36,6 +37,18 @@ STILL = replace(LAN, probe_interval=100 * HOUR, push_pull_interval=0, stagger=Fa
 HOP = 10 * MS
 EVEN = Network(Constant(HOP))
 """Every packet takes ``HOP``, nothing is lost."""
+
+
+class Steps(Inspector):
+    """Every input that one host handles, and when."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.inputs: list[tuple[Micros, Input]] = []
+
+    def on_step(self, now: Micros, host: Host, before: Any, input: Input, effects: Any) -> None:
+        if host.name == self.name:
+            self.inputs.append((now, input))
 
 
 class Log(Observer):

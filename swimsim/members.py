@@ -80,18 +80,19 @@ class Members(Struct, frozen=True, gc=False):
                 if eligible(member):
                     chosen.append(member)
             return chosen, rng_
-        seen: set[int] = set()
+        seen: dict[int, None] = {}
         draws = 3 * n
         while draws and len(chosen) < k:
             slots, rng_ = rng.several_below(rng_, n, min(k - len(chosen), draws))
             draws -= len(slots)
-            for slot in slots:
-                if slot in seen:
-                    continue
-                seen.add(slot)
+            drawn = dict.fromkeys(slots)
+            if seen:
+                drawn = {slot: None for slot in drawn if slot not in seen}
+            for slot in drawn:
                 member = records[slot]
                 if eligible(member):
                     chosen.append(member)
+            seen |= drawn
         return chosen, rng_
 
     def put(self, member: Member) -> Members:

@@ -181,9 +181,10 @@ def step(node: Node, now: Micros, input: Input) -> Step:
     ``now`` is whole microseconds of any clock that never goes back. Total: every input in
     every state has a defined result.
     """
-    node, effects = _TRANSITIONS[type(input)](node, now, input)
+    done = _TRANSITIONS[type(input)](node, now, input)
+    node, effects = done
     if not effects:
-        return node, effects
+        return done
     has_room = False
     for effect in effects:
         if type(effect) is Then:
@@ -290,6 +291,15 @@ def _on_membership(node: Node, now: Micros, input: MembershipInput) -> Step:
     if not effects or node.serf is None:
         return node, effects
     return _tell_serf(node, now, effects)
+
+
+def _on_suspect(node: Node, now: Micros, news: Suspect) -> Step:
+    """The same, without a detour: while news of a suspect spreads, most of what comes is that."""
+    state, effects = membership.suspect(node.membership, now, news, node.config)
+    if state is node.membership:
+        return node, effects
+    node = replace(node, membership=state)
+    return (node, effects) if node.serf is None else _tell_serf(node, now, effects)
 
 
 def _on_probe(node: Node, now: Micros, input: probe.ProbeInput) -> Step:
@@ -492,12 +502,12 @@ def _on_received(node: Node, now: Micros, input: Received) -> Step:
     """
     effects: tuple[Effect, ...] = ()
     for message in input.messages:
-        if type(message) is Ping:
+        if transition := _TRANSITIONS.get(type(message)):
+            node, more = transition(node, now, message)
+        elif type(message) is Ping:
             more = _on_ping(node, message, input.source)
         elif type(message) is IndirectPing:
             node, more = _on_indirect_ping(node, now, message, input.source)
-        else:
-            node, more = _TRANSITIONS[type(message)](node, now, message)
         if more:
             effects += more
     return node, effects
@@ -554,7 +564,7 @@ _TRANSITIONS: dict[type[Input | Message | News], Callable[[Node, Micros, Any], S
     LeaveSettled: _on_membership,
     SayFarewell: _on_membership,
     Alive: _on_membership,
-    Suspect: _on_membership,
+    Suspect: _on_suspect,
     Dead: _on_membership,
     ProbeTick: _on_probe,
     ProbeNext: _on_probe,

@@ -205,10 +205,11 @@ class Cluster:
         What comes by the clock is meant for one ``life``, and may find it ended or hindered.
         """
         before = host.node
-        if life is not None and (host.life != life or host.process is not None or before is None):
-            self._detour(host, input, life)
-            return
-        assert before is not None
+        if before is None or host.life != life or host.process is not None:
+            if life is not None:
+                self._detour(host, input, life)
+                return
+            assert before is not None
         now: Micros = self.env._now  # type: ignore[assignment]  # the property costs a call
         step = self._recorded.get(host.name, node.step) if self._recorded else node.step
         after, effects = step(before, now, input)

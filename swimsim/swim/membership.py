@@ -99,19 +99,19 @@ Step: TypeAlias = tuple[Membership, tuple[Effect, ...]]
 
 def step(state: Membership, now: Micros, input: MembershipInput, config: Config) -> Step:
     """Take in one piece of news. News that changes nothing has no effect."""
-    if type(input) is Suspect:  # what spreads first: a match is slow to say no
-        return _suspect(state, now, input, config)
-    if type(input) is Dead:
+    if type(input) is Dead:  # what spreads first: a match is slow to say no
         if input.node == state.me.name and not config.refute_death:
             return state, ()
         return _dead(state, now, input)
     if type(input) is Alive:
         return _alive(state, now, input, config)
     match input:
+        case Suspect():
+            return suspect(state, now, input, config)
         case ProbeFailed(node, incarnation):
             if not config.suspicion:
                 return _dead(state, now, Dead(incarnation, node, state.me.name))
-            return _suspect(state, now, Suspect(incarnation, node, state.me.name), config)
+            return suspect(state, now, Suspect(incarnation, node, state.me.name), config)
         case SuspicionTimeout(node, started):
             running = state.suspicions.get(node)
             if running is None or running.started != started or now < running.deadline:
@@ -205,7 +205,8 @@ def _heard_of_myself(state: Membership, news: Alive) -> Step:
     return _refute(state, news.incarnation)
 
 
-def _suspect(state: Membership, now: Micros, news: Suspect, config: Config) -> Step:
+def suspect(state: Membership, now: Micros, news: Suspect, config: Config) -> Step:
+    """Take in that a member is suspected; ``step`` for that news alone."""
     running = state.suspicions.get(news.node)
     if running is not None and not suspicion.is_news(running, news.source):
         return state, ()  # the usual case: this accuser has been heard

@@ -7,29 +7,29 @@ scheduled, so a run has exactly one history. What is scheduled is plain data, th
 
 from __future__ import annotations
 
-from array import array
+import math
+from bisect import insort
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
+from operator import itemgetter, length_hint
 from typing import Any, NamedTuple, TypeAlias
 
 import simpy
-from msgspec import Struct
 from simpy.core import EmptySchedule, Infinity, SimTime, StopSimulation
 from simpy.events import NORMAL, URGENT
 
 from backends.sim.host import Host
-from swimsim.terms import Micros
+from swimsim.terms import SECOND, Micros
 
 Callback: TypeAlias = Callable[[Host, Any, int], None]
 """Called with a host, with what is to happen to it, and with the life for which that was meant."""
 
-
-Waiting: TypeAlias = tuple[Callback, Host, Any, int]
-"""An event while it waits: the fields of ``Due``, which a plain tuple costs less to hold."""
+Entry: TypeAlias = tuple[int, Callback, Host, Any, int]
+"""Something in the calendar: its key, then the fields of ``Due``."""
 
 
 class Due(NamedTuple):
-    """An event, as ``pending`` tells of it."""
+    """An event that was scheduled with ``later``, as ``pending`` tells of it."""
 
     callback: Callback
     host: Host
@@ -37,55 +37,48 @@ class Due(NamedTuple):
     life: int  # of the host when this was scheduled; a later life is not concerned
 
 
-SLOT: Micros = 8_192  # width of a bucket
-NARROW: Micros = 1_024  # the same where there is so much to do that a heap of 8 ms is a large one
-ERA = 1_024  # slots; what is due in a later one waits in one bucket for all of it
-CROWDED = 1_024  # entries of the heap from which on it is spared
-_ID_BITS = 40  # of the number of an event: more of them than a run can have
-_ID_MASK = (1 << _ID_BITS) - 1
+ERA: Micros = 2 * SECOND
+WIDEST: Micros = 16_384  # slot
+IN_A_SLOT = 40  # events; many for each slot, yet a list that is sorted in no time
+EACH_SECOND = 4  # events of a node at rest: a tick, its timeout, a ping, an ack
+_FIELDS = 5  # of an entry
 _NEVER = 1 << 128
-_FIRST = -1  # priority, before SimPy's urgent events of the same instant
+_key = itemgetter(0)
 
 
-class Bucket(Struct):
-    """What is due in one slot of time, or in one era, in the order in which it was scheduled.
-
-    An entry takes 8 bytes of ``keys``, which is its key less that of the slot's begin, and four
-    of ``parts``, which are put together when the slot begins. Both lie in one piece, whereas what
-    is in the heap takes some objects scattered over the memory.
-    """
-
-    keys: array[int]
-    parts: list[Any]  # callback, host, what and life of one entry after the other
-
-    def entries(self, begin: Micros) -> Iterator[tuple[int, Waiting]]:
-        """Keys and what they are of, if the slot or the era begins at ``begin``."""
-        part, base = iter(self.parts), begin << _ID_BITS
-        keys = [base + key for key in self.keys]
-        return zip(keys, zip(part, part, part, part, strict=True), strict=True)
+def slot_for(nodes: int) -> Micros:
+    """The width of a slot that so many nodes at rest fill with some events."""
+    return max(1, min(WIDEST, IN_A_SLOT * SECOND // (EACH_SECOND * nodes)))
 
 
 class Clock(simpy.Environment):
     """SimPy's environment, with a cheaper way to schedule. Processes of others run on it too.
 
-    Their events are in SimPy's own heap. That of what ``later`` schedules holds one number for
-    each, its *key*: the time above the number that SimPy gives to events; numbers are compared
-    faster than the tuples of SimPy's. When there are many, what is not due for a while waits in
-    buckets, and enters the heap, under the key it had from the beginning, as its bucket's time
-    begins: a heap of many entries is slow. What is due in minutes would be alone in its slot's
-    bucket: it waits in that of its era, and is moved when the era begins. The order of events is
-    exactly that of one heap with all of them.
+    All that is scheduled, SimPy's own events too, stands in a calendar. Time is cut into *slots*.
+    What is due in a slot waits in one flat list, the fields of one entry after those of the other,
+    in the order in which it was scheduled. When its turn comes, the slot is *opened*: its
+    entries are sorted by their keys, and happen one after the other. What is still scheduled for
+    the open slot is put where it belongs. An entry's *key* is its time, doubled, and one more for
+    what is not urgent in SimPy's sense. To sort does not change the order of equal keys, so the
+    order of events is exactly that of SimPy.
+
+    What is due in minutes would be alone in its slot: it waits with all that is due in the same
+    *era*, and is moved to its slot when the era before that begins.
     """
 
-    def __init__(self, now: Micros = 0, slot: Micros = SLOT) -> None:
+    def __init__(self, now: Micros = 0, slot: Micros = WIDEST) -> None:
         super().__init__(now)
         self.slot = slot
-        self._era: Micros = slot * ERA
-        self._keys: list[int] = [_NEVER]  # a heap, never empty
-        self._dues: dict[int, Waiting] = {}  # by their keys in the heap
-        self._slots: dict[Micros, Bucket] = {}  # by when they begin
-        self._eras: dict[Micros, Bucket] = {}
-        self._begins: list[Micros] = []  # of both, as a heap
+        self._slots: dict[int, list[Any]] = {}  # by their numbers, those after the open one
+        self._numbers: list[int] = []  # the same numbers, as a heap
+        self._eras: dict[int, list[Any]] = {}  # by their numbers
+        self._per_era = max(1, ERA // slot)  # slots
+        self._horizon = 0  # the first slot whose era waits
+        self._open = now // slot  # number of the open slot; never later than now
+        self._line: list[Entry] = []  # what is in it, sorted
+        self._rest: Iterator[Entry] = iter(self._line)  # what of that has not happened yet
+        self._reach(self._open // self._per_era + 1)
+        self._on_simpy = self._simpys  # one object
 
     @property
     def micros(self) -> Micros:
@@ -97,24 +90,24 @@ class Clock(simpy.Environment):
     def later(self, delay: Micros, callback: Callback, host: Host, what: Any) -> None:
         """Have ``callback`` called with ``host``, ``what`` and the host's life after ``delay``."""
         at: Micros = self._now + delay  # type: ignore[assignment]
-        if delay <= self.slot or (not self._begins and len(self._keys) < CROWDED):
-            if delay < 0:
-                raise ValueError(f"a delay of {delay} us: time does not go back")
-            key = at << _ID_BITS | next(self._eid)
-            self._dues[key] = callback, host, what, host.life
-            heappush(self._keys, key)
+        number = at // self.slot
+        if number <= self._open or number >= self._horizon:
+            self._put((at << 1 | NORMAL, callback, host, what, host.life))
             return
-        if delay <= self._era:
-            place, buckets = at % self.slot, self._slots
-        else:
-            place, buckets = at % self._era, self._eras
-        bucket = buckets.get(at - place) or self._new_bucket(buckets, at - place)
-        bucket.keys.append(place << _ID_BITS | next(self._eid))
-        bucket.parts += (callback, host, what, host.life)
+        bucket = self._slots.get(number)
+        if bucket is None:
+            bucket = self._new_slot(number)
+        bucket += (at << 1 | NORMAL, callback, host, what, host.life)
 
     def resume(self, at: Micros, due: Due) -> None:
         """Schedule what another clock would have done at ``at``."""
-        self._enter(at << _ID_BITS | next(self._eid), tuple(due))
+        self._put((at << 1 | NORMAL, *due))
+
+    def schedule(self, event: simpy.Event, priority: int = NORMAL, delay: SimTime = 0) -> None:
+        """SimPy's way to schedule an event; of priorities there are two, urgent and normal."""
+        at = self._now + math.ceil(delay)
+        key = int(at) << 1 | (priority > URGENT)
+        self._put((key, self._on_simpy, None, event, 0))  # type: ignore[arg-type]
 
     def timeout(self, delay: float = 0, value: Any = None) -> simpy.Timeout:
         """SimPy's timeout, to the whole microsecond, so that no float decides an order."""
@@ -125,65 +118,48 @@ class Clock(simpy.Environment):
 
         The ends of runs, which SimPy leaves behind, are left out.
         """
-        waiting = list(self._dues.items())
-        for begin, bucket in [*self._slots.items(), *self._eras.items()]:
-            waiting += bucket.entries(begin)
-        mine = [(key >> _ID_BITS, NORMAL, key & _ID_MASK, Due(*due)) for key, due in waiting]
-        queue: list[tuple[Any, ...]] = [*self._queue, *mine]
+        waiting = self._line[len(self._line) - length_hint(self._rest) :]
+        for number in sorted(self._slots):
+            waiting += _in_order(self._slots[number])
+        for number in sorted(self._eras):
+            waiting += _in_order(self._eras[number])
         return [
-            (at, event)
-            for at, _, _, event in sorted(queue, key=lambda entry: entry[:3])
-            if isinstance(event, Due)
-            or (event.callbacks and event.callbacks[0] not in (self._open, StopSimulation.callback))
+            (key >> 1, what if callback is self._on_simpy else Due(callback, host, what, life))
+            for key, callback, host, what, life in waiting
+            if callback is not self._on_simpy or not _ends_a_run(what)
         ]
 
-    def _enter(self, key: int, due: Waiting) -> None:
-        self._dues[key] = due
-        heappush(self._keys, key)
+    def _put(self, entry: Entry) -> None:
+        """The general way into the calendar, which ``later`` has a short cut for."""
+        at = entry[0] >> 1
+        if at < self._now:
+            raise ValueError(f"a delay of {at - self._now} us: time does not go back")
+        number = at // self.slot
+        if number <= self._open:  # the open one, as time does not go back
+            happened = len(self._line) - length_hint(self._rest)
+            insort(self._line, entry, happened, key=_key)
+        elif number >= self._horizon:
+            self._eras.setdefault(number // self._per_era, []).extend(entry)
+        else:
+            bucket = self._slots.get(number)
+            if bucket is None:
+                bucket = self._new_slot(number)
+            bucket += entry
 
-    # --- buckets ---------------------------------------------------------------------------
-
-    def _new_bucket(self, buckets: dict[Micros, Bucket], begin: Micros) -> Bucket:
-        if begin not in self._slots and begin not in self._eras:
-            heappush(self._begins, begin)
-            if self._begins[0] == begin:
-                self._open_at(begin)
-        bucket = buckets[begin] = Bucket(array("Q"), [])
+    def _new_slot(self, number: int) -> list[Any]:
+        heappush(self._numbers, number)
+        bucket = self._slots[number] = []
         return bucket
 
-    def _open_at(self, begin: Micros) -> None:
-        """Have the first of the buckets opened as its time begins."""
-        opening = simpy.Event(self)
-        opening._ok, opening._value = True, None
-        opening.callbacks = [self._open]
-        self.schedule(opening, URGENT, begin - self._now)
-
-    def _open(self, opening: simpy.Event) -> None:
-        begin = self.micros
-        if not self._begins or self._begins[0] != begin:
-            return  # another one had become the first meanwhile, and opened this
-        heappop(self._begins)
-        if era := self._eras.pop(begin, None):
-            for key, due in era.entries(begin):
-                self._move(begin, key, due)
-        if slot := self._slots.pop(begin, None):
-            keys, dues = self._keys, self._dues
-            for key, due in slot.entries(begin):
-                dues[key] = due
-                heappush(keys, key)
-        if self._begins:
-            self._open_at(self._begins[0])
-
-    def _move(self, now: Micros, key: int, due: Waiting) -> None:
-        """Put what waited in the era that begins now into the bucket of its slot."""
-        at = key >> _ID_BITS
-        begin = at - at % self.slot
-        if begin == now:
-            self._enter(key, due)
+    def _reach(self, era: int) -> None:
+        """Have what waits for the eras up to this one wait in its slots instead."""
+        horizon = (era + 1) * self._per_era
+        if horizon <= self._horizon:
             return
-        bucket = self._slots.get(begin) or self._new_bucket(self._slots, begin)
-        bucket.keys.append(key - (begin << _ID_BITS))
-        bucket.parts += due
+        self._horizon = horizon
+        for number in sorted(number for number in self._eras if number <= era):
+            for entry in _entries(self._eras.pop(number)):
+                self._put(entry)
 
     # --- running ---------------------------------------------------------------------------
 
@@ -192,43 +168,83 @@ class Clock(simpy.Environment):
 
         What SimPy's ``run(until=at)`` does, without a call for each event.
         """
-        end = simpy.Event(self)
-        end._ok, end._value, end.callbacks = True, None, []
-        keys, dues, queue = self._keys, self._dues, self._queue
-        heappush(queue, (at, _FIRST, next(self._eid), end))  # type: ignore[misc]
+        last, end = at // self.slot, at << 1
         while True:
-            key = heappop(keys)
-            now = key >> _ID_BITS
-            if now < queue[0][0]:
-                self._now = now
-                callback, host, what, life = dues.pop(key)
-                callback(host, what, life)
+            try:
+                while self._open < last:
+                    for key, callback, host, what, life in self._rest:
+                        self._now = key >> 1
+                        callback(host, what, life)
+                    self._turn(last)
+                while self._next() < end:
+                    self.step()
+                break
+            except StopSimulation:  # the end of a run of SimPy's that an error had ended before
                 continue
-            heappush(keys, key)
-            event: Any = queue[0][3]
-            if event is end:
-                heappop(queue)
-                self._now = at
-                return
-            if StopSimulation.callback in event.callbacks:  # of a run that an error ended
-                heappop(queue)
-            else:
-                self.step()
+        self._now = at
 
     def step(self) -> None:
         """Let the next event happen, as SimPy's ``run`` asks; raises ``EmptySchedule``."""
-        key = self._keys[0]
-        if self._queue and self._queue[0] < (key >> _ID_BITS, NORMAL, key & _ID_MASK):
-            super().step()
-        elif key == _NEVER:
-            raise EmptySchedule
-        else:
-            heappop(self._keys)
-            self._now = key >> _ID_BITS
-            callback, host, what, life = self._dues.pop(key)
-            callback(host, what, life)
+        while True:
+            for key, callback, host, what, life in self._rest:
+                self._now = key >> 1
+                callback(host, what, life)
+                return
+            if not self._turn():
+                raise EmptySchedule
 
     def peek(self) -> SimTime:
         """When the next event is due; infinity if there is none."""
-        key = self._keys[0]
-        return min(super().peek(), Infinity if key == _NEVER else key >> _ID_BITS)
+        key = self._next()
+        return Infinity if key == _NEVER else key >> 1
+
+    def _turn(self, last: int | None = None) -> bool:
+        """Open the next slot that may hold something, at the latest ``last``; False without any.
+
+        The line is a new one each time: an iterator that has come to the end of one stays there.
+        """
+        number = last
+        if self._numbers:
+            number = self._numbers[0]
+        elif self._eras:
+            number = min(self._eras) * self._per_era
+        bucket: list[Any] = []
+        if number is not None:
+            if last is not None:
+                number = min(number, last)
+            self._reach(number // self._per_era + 1)
+            if number in self._slots:
+                bucket = self._slots.pop(heappop(self._numbers))
+            self._open = number
+        self._line = _in_order(bucket)
+        self._rest = iter(self._line)
+        return number is not None
+
+    def _next(self) -> int:
+        """The key of the next event."""
+        left = length_hint(self._rest)
+        if left:
+            return self._line[-left][0]
+        if self._numbers:
+            return int(min(self._slots[self._numbers[0]][::_FIELDS]))
+        if self._eras:
+            return int(min(self._eras[min(self._eras)][::_FIELDS]))
+        return _NEVER
+
+    def _simpys(self, nobody: Host, event: simpy.Event, life: int) -> None:
+        """What SimPy does with an event whose turn it is."""
+        self._queue.append((self._now, NORMAL, 0, event))
+        super().step()
+
+
+def _entries(bucket: list[Any]) -> Iterator[Entry]:
+    field = iter(bucket)
+    return zip(field, field, field, field, field, strict=True)
+
+
+def _in_order(bucket: list[Any]) -> list[Entry]:
+    return sorted(_entries(bucket), key=_key)
+
+
+def _ends_a_run(event: simpy.Event) -> bool:
+    return not event.callbacks or event.callbacks[0] == StopSimulation.callback

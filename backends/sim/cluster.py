@@ -17,7 +17,7 @@ from msgspec import Struct
 from backends.recorder import Recorder
 from backends.sim import process, strikes, views
 from backends.sim.checks import Inspector, Observer, Tap
-from backends.sim.clock import NARROW, SLOT, Callback, Clock, Due
+from backends.sim.clock import Callback, Clock, Due, slot_for
 from backends.sim.codec import through_wire
 from backends.sim.faults import Fault
 from backends.sim.host import NOTHING, Host
@@ -46,7 +46,6 @@ from swimsim.members import Members
 from swimsim.messages import Message, packet_size
 from swimsim.terms import MS, SECOND, Address, Micros, NodeId
 
-MANY = 5_000  # hosts whose clock has narrow buckets
 LATELY = 4_096  # tables that are remembered, so that equal ones can be one object
 
 
@@ -112,7 +111,7 @@ class Cluster:
         self.config = config
         self.meta = meta
         self.seed = seed
-        self.env = Clock(0, NARROW if len(names) >= MANY else SLOT)
+        self.env = Clock(0, slot_for(len(names)))
         self.hosts: list[Host] = []
         self.by_name: dict[NodeId, Host] = {}
         self._listening: dict[bytes, Host] = {}  # by address
@@ -169,8 +168,9 @@ class Cluster:
 
     def _start_warm(self, fresh: bool) -> None:
         table = settled(tuple(host.name for host in self.hosts), self.meta, self.config.vsn)
-        for host, member in zip(self.hosts, table, strict=True):
-            host.name, host.address = member.peer.name, member.peer.address  # one object for all
+        for host, member in zip(self.hosts, table, strict=True):  # equal ones: an object for all
+            host.name, host.address = member.peer.name, member.peer.address
+            host.index = table.slots[host.name]
         self._listening = {host.address.host: host for host in self.hosts}
         for host in self.hosts:
             self._spawn(host, Start(table, fresh))

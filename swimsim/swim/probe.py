@@ -98,7 +98,7 @@ class Probe(Struct, frozen=True, gc=False):
     rng: Rng
     seq_no: SeqNo = 0  # the last one used; rises by one for each ping
     tick: Micros = 0  # when the next ``ProbeTick`` is due
-    grid: Micros = 0  # an instant at which the ticker fires; every interval from it is another
+    grid: Micros = 0  # a tick that was not kept; every interval from it is another
     kept: bool = False  # a tick fell on the running round
     round: Round | None = None  # None between rounds
     key: int = 0  # of the permutation in use
@@ -221,7 +221,7 @@ def _begin(
     tick = now + interval - (now - state.grid) % interval
     after = After(tick - now, ProbeTick(tick))
     if target is None:
-        return replace(state, cursor=cursor, tick=tick, kept=False), (after,)
+        return replace(state, cursor=cursor, tick=tick, grid=tick, kept=False), (after,)
     seq_no = (state.seq_no + 1) & U32
     stretch = health + 1
     deadline = now + interval * stretch
@@ -236,7 +236,9 @@ def _begin(
         send = Send(peer.address, (ping, accusation), crc=peer.vsn[1] >= CRC_SINCE)
     else:
         send = Send(peer.address, (ping,), piggyback=True)
-    state = replace(state, cursor=cursor, seq_no=seq_no, tick=tick, kept=False, round=round_)
+    state = replace(
+        state, cursor=cursor, seq_no=seq_no, tick=tick, grid=tick, kept=False, round=round_
+    )
     if now + timeout >= deadline:
         return state, (send, after)
     return state, (send, After(timeout, ProbeTimeout(seq_no)), after)

@@ -106,7 +106,7 @@ IDLE = Probe(
     rng=7, seq_no=10, tick=NOW, grid=NOW - 5 * SECOND, key=KEY, bits=2, cursor=1, page=PAGE
 )
 ROUND = Round(11, B, 1, deadline=NOW + SECOND)
-PROBING = replace(IDLE, seq_no=11, tick=NOW + SECOND, cursor=2, round=ROUND)
+PROBING = replace(IDLE, seq_no=11, tick=NOW + SECOND, grid=NOW + SECOND, cursor=2, round=ROUND)
 
 PINGED = Send(at(B), (PING,), piggyback=True)
 OVERDUE = After(500 * MS, ProbeTimeout(11))
@@ -172,12 +172,12 @@ BEGIN: dict[str, Row] = {
     ),
     "the next tick is on this node's own grid": (
         replace(IDLE, grid=7 * SECOND + 300 * MS), ProbeTick(NOW), {},
-        replace(PROBING, grid=7 * SECOND + 300 * MS, tick=NOW + 300 * MS),
+        replace(PROBING, grid=NOW + 300 * MS, tick=NOW + 300 * MS),
         (PINGED, OVERDUE, After(300 * MS, ProbeTick(NOW + 300 * MS))),
     ),
     "of ticks that piled up one is handled": (
         IDLE, ProbeTick(NOW), {"now": NOW + 4200 * MS},
-        replace(probing(deadline=NOW + 5200 * MS), tick=NOW + 5 * SECOND),
+        replace(probing(deadline=NOW + 5200 * MS), tick=NOW + 5 * SECOND, grid=NOW + 5 * SECOND),
         (PINGED, OVERDUE, After(800 * MS, ProbeTick(NOW + 5 * SECOND))),
     ),
     "a timeout as long as the round needs no timer": (
@@ -214,7 +214,7 @@ THROUGH = replace(IDLE, cursor=4)
 NEW_KEY, NEW_RNG = rng.draw(7)
 ANEW = replace(THROUGH, rng=NEW_RNG, key=NEW_KEY, cursor=0)
 AGAIN = (Then(RoundEnded()), Then(ProbeNext(1)))
-RESTING = replace(IDLE, tick=NOW + SECOND)
+RESTING = replace(IDLE, tick=NOW + SECOND, grid=NOW + SECOND)
 GONE = others(record(B, 1, DEAD), record(C, 1, LEFT), record(D, 1, DEAD))
 ONE_LEFT = others(record(B, 1, DEAD), record(C, 1, LEFT))
 
@@ -261,7 +261,7 @@ TURN: dict[str, Row] = {
     ),
     "alone there is nothing to do": (
         Probe(7, tick=NOW, grid=NOW), ProbeNext(1), {"members": group("A")},
-        Probe(7, tick=NOW + SECOND, grid=NOW), (NEXT,),
+        Probe(7, tick=NOW + SECOND, grid=NOW + SECOND), (NEXT,),
     ),
     "empty slots are no check": (
         # three members in four slots: slot 3 does not exist

@@ -10,7 +10,8 @@ import pytest
 
 from experiments import scale
 from experiments.experiment import Cell
-from experiments.scale import Params, Toll
+from experiments.scale.findings import WORDS
+from experiments.scale.study import Params, Toll
 from experiments.sweep import sweep, tasks_of
 from swimsim.effects import Failed, Suspected
 from swimsim.terms import NodeId
@@ -110,6 +111,6 @@ def test_table_and_figure_of_a_small_grid(rows: pd.DataFrame) -> None:
     table = scale.table(rows)
     assert (table.censored == 0).all()
     expected = table.dropna(subset=["expected_s"])
-    assert set(expected.quantity) == set(scale.WORDS.values()) - {"all survivors know"}
+    assert set(expected.quantity) == set(WORDS.values()) - {"all survivors know"}
     assert scale.tables(rows)["cost of a node"].push_pull_s.tolist() == [60.0]
     assert len(scale.figure(rows).axes) == 3

@@ -9,7 +9,7 @@ markers. A formula: dashed black, thin. Axes carry their unit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +18,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from msgspec import Struct
 from numpy.typing import ArrayLike
 
-from experiments.statistics import Interval, Survival
+if TYPE_CHECKING:  # scipy takes most of a second to load, which every simulation would wait for
+    from experiments.statistics import Interval, Survival
 
 Dash: TypeAlias = Literal["-", "--", "-.", ":"]
 Corner: TypeAlias = Literal[

@@ -508,6 +508,8 @@ def _on_received(node: Node, now: Micros, input: Received) -> Step:
             more = _on_ping(node, message, input.source)
         elif type(message) is IndirectPing:
             node, more = _on_indirect_ping(node, now, message, input.source)
+        else:
+            raise TypeError(f"expected a message, got {message!r}")
         if more:
             effects += more
     return node, effects

@@ -116,6 +116,12 @@ def test_whatever_can_happen_has_a_transition() -> None:
     assert known <= {*get_args(Input), *get_args(News), *get_args(Message)}
 
 
+def test_what_is_no_message_is_refused() -> None:
+    node = create(A, at(A), LAN, seed=1)
+    with pytest.raises(TypeError, match="expected a message, got 'odd'"):
+        step(node, 0, Received(at("B"), (Ping(1, A, at("B"), B), "odd")))  # type: ignore[arg-type]
+
+
 def test_a_fresh_node_knows_nobody() -> None:
     fresh = create(A, at(A), LAN, seed=1, meta=b"m")
     assert (fresh.name, fresh.address, len(fresh.members), fresh.health) == (A, at(A), 0, 0)

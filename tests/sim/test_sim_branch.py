@@ -317,10 +317,10 @@ def test_after_an_error_a_cluster_can_be_branched() -> None:
     assert twin.digest() == cluster.digest()
 
 
-def test_a_large_cluster_is_branched_with_its_buckets() -> None:
-    original = Cluster(1_500, seed=1, record=())  # more entries than the heap holds by itself
+def test_a_large_cluster_is_branched_with_its_slots_and_eras() -> None:
+    original = Cluster(1_500, seed=1, record=())
     original.run(1_500 * MS)
-    assert original.env._slots, "this was to test the buckets"
+    assert original.env._slots, "this was to test what waits in them"
     assert original.env._eras, "and those of what is far off"
     twin = original.branch()
     original.kill("node-0007")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from itertools import count
 from random import Random
 from typing import Any
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from simpy.events import NORMAL, URGENT
 
 from backends.sim import clock as clock_module
-from backends.sim.clock import ERA, WIDEST, Clock, Due, slot_for
+from backends.sim.clock import ERA, LONG, WIDEST, Clock, Due, slot_for
 from backends.sim.host import Host
 from swimsim.terms import SECOND, Micros
 from tests.sim.worlds import machine
@@ -81,22 +81,26 @@ BORDERS = st.sampled_from([0, 1, SLOT - 1, SLOT, SLOT + 1, 2 * SLOT - 1, 2 * SLO
 DELAYS = BORDERS | st.integers(0, 40 * SLOT)
 PROGRAMS = st.lists(st.lists(DELAYS, max_size=8), min_size=1, max_size=40)
 
-ERAS = st.sampled_from([1, SLOT, 2 * SLOT, 5 * SLOT, ERA])
-"""With short ones much of a program is due in a later one."""
 SLOTS = st.sampled_from([1, 7, 1_000, SLOT])
+BOUNDS = st.fixed_dictionaries(
+    {"ERA": st.sampled_from([1, SLOT, 5 * SLOT, ERA]), "LONG": st.sampled_from([1, 3, LONG])}
+)
+"""With short eras much of a program is due in a later one; what is soon too long lies in pieces."""
 
 
-@given(PROGRAMS, SLOTS, ERAS)
-def test_the_order_is_that_of_a_plain_heap(program: Program, slot: Micros, era: Micros) -> None:
-    with patch.object(clock_module, "ERA", era):
+@given(PROGRAMS, SLOTS, BOUNDS)
+def test_the_order_is_that_of_a_plain_heap(
+    program: Program, slot: Micros, bounds: dict[str, int]
+) -> None:
+    with patch.multiple(clock_module, **bounds):
         assert played(program, Clock(0, slot)) == expected(program)
 
 
-@given(PROGRAMS, st.integers(0, 5 * SECOND), ERAS)
+@given(PROGRAMS, st.integers(0, 5 * SECOND), BOUNDS)
 def test_the_order_does_not_depend_on_when_the_clock_began(
-    program: Program, start: Micros, era: Micros
+    program: Program, start: Micros, bounds: dict[str, int]
 ) -> None:
-    with patch.object(clock_module, "ERA", era):
+    with patch.multiple(clock_module, **bounds):
         later = played(program, Clock(start, SLOT))
     assert [(at - start, number) for at, number in later] == expected(program)
 
@@ -106,12 +110,12 @@ def test_the_order_does_not_depend_on_when_the_clock_began(
     st.lists(BORDERS | st.integers(0, 40 * SLOT), max_size=6).map(sorted),
     st.booleans(),
     SLOTS,
-    ERAS,
+    BOUNDS,
 )
 def test_stopping_on_the_way_changes_nothing(
-    program: Program, stops: list[Micros], simpys: bool, slot: Micros, era: Micros
+    program: Program, stops: list[Micros], simpys: bool, slot: Micros, bounds: dict[str, int]
 ) -> None:
-    with patch.object(clock_module, "ERA", era):
+    with patch.multiple(clock_module, **bounds):
         assert played(program, Clock(0, slot), stops, simpys=simpys) == expected(program)
 
 
@@ -144,20 +148,20 @@ def mixed(acts: list[list[tuple[str, Micros]]], env: simpy.Environment, later: A
     return happened
 
 
-@given(st.lists(ACTS, min_size=1, max_size=30), SLOTS, ERAS)
+@given(st.lists(ACTS, min_size=1, max_size=30), SLOTS, BOUNDS)
 def test_with_events_of_others_the_order_is_that_of_simpy(
-    acts: list[list[tuple[str, Micros]]], slot: Micros, era: Micros
+    acts: list[list[tuple[str, Micros]]], slot: Micros, bounds: dict[str, int]
 ) -> None:
     plain = simpy.Environment()
 
     def timeout(delay: Micros, action: Any) -> None:
         simpy.Timeout(plain, delay).callbacks.append(lambda _: action())
 
-    with patch.object(clock_module, "ERA", era):
+    with patch.multiple(clock_module, **bounds):
         clock = Clock(0, slot)
-    ours = mixed(
-        acts, clock, lambda delay, action: clock.later(delay, lambda *_: action(), HOST, 0)
-    )
+        ours = mixed(
+            acts, clock, lambda delay, action: clock.later(delay, lambda *_: action(), HOST, 0)
+        )
     assert ours == mixed(acts, plain, timeout)
 
 
@@ -205,6 +209,127 @@ def test_a_callback_that_fails_has_had_its_turn_and_the_others_have_theirs() -> 
         assert clock.micros == 7
     clock.run_to(9 * SLOT)
     assert (seen, clock.micros, clock.pending()) == ([0, 2], 9 * SLOT, [])
+
+
+@pytest.mark.parametrize("onward", ["step", "run_to", "run", "run to the end"])
+def test_whoever_lets_time_go_on_from_inside_loses_nothing(onward: str) -> None:
+    clock, seen = Clock(0, SLOT), []
+    ways: dict[str, Callable[[], Any]] = {
+        "step": clock.step,
+        "run_to": lambda: clock.run_to(SLOT + 2),
+        "run": lambda: clock.run(SLOT + 2),
+        "run to the end": clock.run,
+    }
+    clock.later(10, lambda *_: ways[onward](), HOST, None)
+    for at in (SLOT, SLOT + 1, SLOT + 3, 4 * SLOT):
+        clock.later(at, lambda *_: seen.append(clock.micros), HOST, None)
+    clock.run_to(6 * SLOT)
+    assert (seen, clock.micros) == ([SLOT, SLOT + 1, SLOT + 3, 4 * SLOT], 6 * SLOT)
+
+
+def test_who_went_on_beyond_the_end_of_a_run_is_not_taken_back() -> None:
+    clock, seen = Clock(0, SLOT), []
+    clock.later(10, lambda *_: clock.run_to(3 * SLOT), HOST, None)
+    clock.later(4 * SLOT, lambda *_: seen.append(clock.micros), HOST, None)
+    clock.run_to(2 * SLOT)
+    assert (clock.micros, seen) == (3 * SLOT, [])
+    clock.run_to(5 * SLOT)
+    assert seen == [4 * SLOT]
+
+
+def run_for_an_event(env: simpy.Environment) -> list[str]:
+    """Two wait for an event besides a run; the first of them makes a third."""
+    seen: list[str] = []
+    done = env.timeout(5)
+
+    def child() -> Generator[Any, Any, None]:
+        seen.append("child")
+        yield env.timeout(0)
+
+    def first() -> Generator[Any, Any, None]:
+        yield done
+        seen.append("first")
+        env.process(child())
+
+    def second() -> Generator[Any, Any, None]:
+        yield env.timeout(1)
+        yield done
+        seen.append("second")
+
+    env.process(first())
+    env.process(second())
+    env.step()
+    env.step()
+    env.run(done)
+    env.run()
+    return seen
+
+
+def test_the_order_is_simpys_after_a_run_for_an_event_too() -> None:
+    assert run_for_an_event(Clock()) == run_for_an_event(simpy.Environment())
+
+
+def test_what_never_happens_is_waited_for_like_anything_else() -> None:
+    clock = Clock(0, SLOT)
+    simpy.Timeout(clock, simpy.core.Infinity).callbacks.append(print)
+    clock.run(10)
+    clock.run_to(ERA * 10)
+    assert len(clock.pending()) == 1
+
+
+@pytest.mark.parametrize("spread", [1, 200])
+def test_a_slot_in_which_much_happens_lies_in_pieces(spread: Micros) -> None:
+    clock, random, seen, longest = Clock(0, SLOT), Random(7), count(), 0
+
+    def again(*_: Any) -> None:
+        nonlocal longest
+        longest = max(longest, len(clock._line), *map(len, clock._pieces), 0)
+        if next(seen) < 20 * LONG:
+            clock.later(random.randrange(spread), again, HOST, None)
+
+    for _ in range(4 * LONG):
+        again()
+    clock.run()
+    assert next(seen) == 24 * LONG
+    assert longest <= 3 * LONG + 1
+
+
+def test_of_what_happens_in_one_instant_only_the_last_is_kept() -> None:
+    clock, turns, longest = Clock(0, SLOT), count(), 0
+
+    def again(*_: Any) -> None:
+        nonlocal longest
+        longest = max(longest, len(clock._line))
+        if next(turns) < 10 * LONG:
+            clock.later(0, again, HOST, None)
+
+    again()
+    clock.run_to(1)
+    assert next(turns) == 10 * LONG + 1
+    assert longest <= LONG + 2
+
+
+def test_an_end_that_a_failed_run_left_behind_ends_no_run_to() -> None:
+    clock = Clock()
+
+    def broken() -> Generator[Any, Any, None]:
+        yield clock.timeout(5)
+        raise RuntimeError("broken")
+
+    clock.process(broken())
+    with pytest.raises(RuntimeError, match="broken"):
+        clock.run(10)
+    seen: list[Micros] = []
+    clock.later(10, lambda *_: seen.append(clock.micros), HOST, None)
+    clock.run_to(30)
+    assert (seen, clock.micros) == ([15], 30)
+
+    def enough(*_: Any) -> None:
+        raise simpy.core.StopSimulation("enough")
+
+    clock.later(1, enough, HOST, None)
+    with pytest.raises(simpy.core.StopSimulation, match="enough"):
+        clock.run_to(40)
 
 
 @pytest.mark.parametrize("nodes", [1, 100, 10_000, 1_000_000, 10**9])

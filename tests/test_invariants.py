@@ -225,7 +225,7 @@ BROKEN: dict[str, tuple[Node, str]] = {
         probe(seq_no=-1, relays=Map()), "the sequence number is -1",
     ),
     "a kept tick between rounds": (
-        probe(round=None, kept=True), "a tick is kept for a round that is over",
+        probe(round=None, grid=7), "a tick is kept for a round that is over",
     ),
     "a node that probes itself": (round_(target=A), "the node probes itself"),
     "more nacks due than helpers": (

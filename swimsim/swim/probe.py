@@ -98,14 +98,18 @@ class Probe(Struct, frozen=True, gc=False):
     rng: Rng
     seq_no: SeqNo = 0  # the last one used; rises by one for each ping
     tick: Micros = 0  # when the next ``ProbeTick`` is due
-    grid: Micros = 0  # a tick that was not kept; every interval from it is another
-    kept: bool = False  # a tick fell on the running round
+    grid: Micros = 0  # the last ``tick`` of the ticker's own; every interval from it is another
     round: Round | None = None  # None between rounds
     key: int = 0  # of the permutation in use
     bits: int = 0  # it permutes ``[0, 2**bits)``
     cursor: int = 1  # how far the walk has come; past the end at first
     page: int = 0  # the walk around the cursor (``rng.permute_page``), anew every ``rng.PAGE``
     relays: Map[SeqNo, Relay] = Map()  # by this node's own sequence number
+
+    @property
+    def kept(self) -> bool:
+        """Whether a tick fell on the running round; the next is due as that ends."""
+        return self.tick != self.grid
 
 
 Step: TypeAlias = tuple[Probe, tuple[Effect, ...]]
@@ -187,7 +191,7 @@ def _on_tick(
 ) -> Step:
     """End the round whose time is up, and begin the next one."""
     if now < round_.deadline:  # the tick is kept until the round is over
-        state = replace(state, kept=True, tick=round_.deadline)
+        state = replace(state, tick=round_.deadline)
         return state, (After(round_.deadline - now, ProbeTick(round_.deadline)),)
     asked: tuple[Effect, ...] = ()
     if round_.direct:  # a probe timeout as long as the round: helpers are asked in vain
@@ -221,7 +225,7 @@ def _begin(
     tick = now + interval - (now - state.grid) % interval
     after = After(tick - now, ProbeTick(tick))
     if target is None:
-        return replace(state, cursor=cursor, tick=tick, grid=tick, kept=False), (after,)
+        return replace(state, cursor=cursor, tick=tick, grid=tick), (after,)
     seq_no = (state.seq_no + 1) & U32
     stretch = health + 1
     deadline = now + interval * stretch
@@ -236,9 +240,7 @@ def _begin(
         send = Send(peer.address, (ping, accusation), crc=peer.vsn[1] >= CRC_SINCE)
     else:
         send = Send(peer.address, (ping,), piggyback=True)
-    state = replace(
-        state, cursor=cursor, seq_no=seq_no, tick=tick, grid=tick, kept=False, round=round_
-    )
+    state = replace(state, cursor=cursor, seq_no=seq_no, tick=tick, grid=tick, round=round_)
     if now + timeout >= deadline:
         return state, (send, after)
     return state, (send, After(timeout, ProbeTimeout(seq_no)), after)

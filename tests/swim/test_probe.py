@@ -102,9 +102,7 @@ def nothing(state: Probe, input: ProbeInput, **unusual: Any) -> Row:
 
 
 PING = Ping(11, B, at(A), A)
-IDLE = Probe(
-    rng=7, seq_no=10, tick=NOW, grid=NOW - 5 * SECOND, key=KEY, bits=2, cursor=1, page=PAGE
-)
+IDLE = Probe(rng=7, seq_no=10, tick=NOW, grid=NOW, key=KEY, bits=2, cursor=1, page=PAGE)
 ROUND = Round(11, B, 1, deadline=NOW + SECOND)
 PROBING = replace(IDLE, seq_no=11, tick=NOW + SECOND, grid=NOW + SECOND, cursor=2, round=ROUND)
 
@@ -253,7 +251,7 @@ TURN: dict[str, Row] = {
         PROBING, (PINGED, OVERDUE, NEXT),
     ),
     "a kept tick is used up even if there is nobody to probe": (
-        replace(IDLE, kept=True), ProbeNext(4), {}, RESTING, (NEXT,),
+        replace(IDLE, grid=NOW - SECOND), ProbeNext(4), {}, RESTING, (NEXT,),
     ),
     "alone the list is through at once": (
         Probe(7, tick=NOW, grid=NOW), ProbeTick(NOW), {"members": group("A")},
@@ -285,7 +283,7 @@ ALL_NACKS = probing(direct=False, nacks_due=0, nack_count=3)
 BY_STREAM = probing(direct=False, nacks_due=3, nack_count=3, stream_acked=True)
 OVER = replace(PROBING, round=None)
 STRETCHED = probing(deadline=NOW + 3 * SECOND)
-KEPT = replace(STRETCHED, kept=True, tick=NOW + 3 * SECOND)
+KEPT = replace(STRETCHED, tick=NOW + 3 * SECOND)
 END = ProbeTick(NOW + SECOND)
 LATER = {"now": NOW + SECOND}
 GO_ON = Then(ProbeNext(0))
@@ -380,7 +378,7 @@ def test_a_round_ends(row: Row) -> None:
 def test_after_a_kept_tick_the_ticker_is_back_on_its_grid() -> None:
     """A round that begins between two ticks is followed by the next tick all the same."""
     begun, effects = step(
-        replace(OVER, kept=True, cursor=1, tick=NOW + 3 * SECOND),
+        replace(OVER, cursor=1, tick=NOW + 3 * SECOND),
         NOW + 1500 * MS,
         ProbeNext(0),
         Group(who(A), TOGETHER),
@@ -394,7 +392,7 @@ def test_after_a_kept_tick_the_ticker_is_back_on_its_grid() -> None:
     kept, effects = step(
         begun, NOW + 2 * SECOND, ProbeTick(NOW + 2 * SECOND), Group(who(A), TOGETHER), 0, LAN
     )
-    assert kept == replace(begun, kept=True, tick=NOW + 2500 * MS)
+    assert kept == replace(begun, tick=NOW + 2500 * MS)
     assert effects == (After(500 * MS, ProbeTick(NOW + 2500 * MS)),)
 
 

@@ -14,9 +14,8 @@ from typing import TypeAlias
 Rng: TypeAlias = int
 
 MASK = 0xFFFF_FFFF_FFFF_FFFF
-PAGE = 8  # values of ``permute`` that ``permute_page`` computes in one go
+PAGE = 8  # values that ``permute_page`` computes in one go
 _GAMMA = 0x9E37_79B9_7F4A_7C15
-_SCHEDULE = 0xD134_2543_DE82_EF95  # makes the key of a round of ``permute`` from the last one's
 
 
 def seed(*parts: str | int) -> Rng:
@@ -66,33 +65,17 @@ def fork(rng: Rng) -> tuple[Rng, Rng]:
     return mix(child ^ _GAMMA), rng
 
 
-def permute(key: int, bits: int, index: int) -> int:
-    """Where a keyed bijection on ``[0, 2**bits)`` sends ``index``.
+def permute_page(key: int, bits: int, first: int) -> int:
+    """Where a keyed bijection on ``[0, 2**bits)`` sends the ``PAGE`` indices from ``first`` on.
 
     Rounds of add, multiply by an odd number, fold the high half down: each is invertible
-    modulo a power of two, so walking ``index`` from 0 upwards visits every value once, in an
+    modulo a power of two, so walking the index from 0 upwards visits every value once, in an
     order that ``key`` chooses, without holding that order in memory. The fewer the bits, the
     less a round scatters and the more rounds there are.
-    """
-    mask = (1 << bits) - 1
-    half = (bits + 1) >> 1
-    rounds = max(4, 12 - bits)
-    while True:
-        index = ((index + key) * ((key >> 20) | 1)) & mask
-        index ^= index >> half
-        rounds -= 1
-        if not rounds:
-            return index
-        key = (key * _SCHEDULE + _GAMMA) & MASK
-        key ^= key >> 29
 
-
-def permute_page(key: int, bits: int, first: int) -> int:
-    """``permute`` of the ``PAGE`` indices from ``first`` on, side by side in one number.
-
-    The value of ``first + i`` is the low ``bits`` of the page shifted right by ``i`` lanes, each
-    ``2 * bits + 1`` wide: room for a product, so that a round costs hardly more for all of them
-    than for one. What lies beyond the last index is undefined.
+    The values lie side by side in one number: that of ``first + i`` is the low ``bits`` of it
+    shifted right by ``i`` lanes, each ``2 * bits + 1`` wide: room for a product, so that a round
+    costs hardly more for all than for one. What lies beyond the last index is undefined.
     """
     mask, half = (1 << bits) - 1, (bits + 1) >> 1
     ones, numbers = _lanes(bits)
@@ -105,7 +88,7 @@ def permute_page(key: int, bits: int, first: int) -> int:
         rounds -= 1
         if not rounds:
             return page
-        key = (key * _SCHEDULE + _GAMMA) & MASK
+        key = (key * 0xD134_2543_DE82_EF95 + _GAMMA) & MASK
         key ^= key >> 29
 
 

@@ -105,3 +105,9 @@ def queue(*broadcasts: Broadcast, of: Broadcasts | None = None, **fields: Any) -
         named=Broadcasts(0).named.update({each.name: each.age for each in broadcasts}),
         **fields,
     )
+
+
+def permute(key: int, bits: int, index: int) -> int:
+    """Where the keyed permutation sends one index, read off its page."""
+    page = rng.permute_page(key, bits, index - index % rng.PAGE)
+    return page >> index % rng.PAGE * (2 * bits + 1) & ((1 << bits) - 1)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swimsim import rng
+from tests.builders import permute
 from tests.fairness import p_uniform
 
 if TYPE_CHECKING:
@@ -157,31 +158,38 @@ def test_a_fork_is_not_its_parent_a_few_draws_later() -> None:
 
 @given(GENERATORS, st.integers(0, 11))
 def test_permute_visits_every_value_once(key: int, bits: int) -> None:
-    assert sorted(rng.permute(key, bits, i) for i in range(1 << bits)) == list(range(1 << bits))
+    assert sorted(permute(key, bits, i) for i in range(1 << bits)) == list(range(1 << bits))
 
 
 @pytest.mark.parametrize("bits", [16, 17])
 def test_permute_visits_every_value_of_a_large_table_once(bits: int) -> None:
     key = rng.seed("permute", bits)
-    assert len({rng.permute(key, bits, i) for i in range(1 << bits)}) == 1 << bits
+    assert len({permute(key, bits, i) for i in range(1 << bits)}) == 1 << bits
+
+
+def plainly(key: int, bits: int, index: int) -> int:
+    """The same, one index at a time."""
+    for round_ in range(max(4, 12 - bits)):
+        if round_:
+            key = (key * 0xD134_2543_DE82_EF95 + 0x9E37_79B9_7F4A_7C15) % 2**64
+            key ^= key >> 29
+        index = (index + key) * (key >> 20 | 1) % 2**bits
+        index ^= index >> (bits + 1) // 2
+    return index
 
 
 @given(GENERATORS, st.integers(0, 40), st.data())
-def test_a_page_holds_what_permute_says_one_by_one(
-    key: int, bits: int, data: st.DataObject
-) -> None:
-    first = data.draw(st.integers(0, (1 << bits) - 1)) // rng.PAGE * rng.PAGE
-    page, lane, mask = rng.permute_page(key, bits, first), 2 * bits + 1, (1 << bits) - 1
-    for place in range(min(rng.PAGE, (1 << bits) - first)):
-        assert page >> place * lane & mask == rng.permute(key, bits, first + place)
+def test_a_page_holds_what_is_computed_one_by_one(key: int, bits: int, data: st.DataObject) -> None:
+    index = data.draw(st.integers(0, (1 << bits) - 1))
+    assert permute(key, bits, index) == plainly(key, bits, index)
 
 
 def test_no_bits_permute_the_one_value_there_is() -> None:
-    assert {rng.permute(rng.seed("none", key), 0, 0) for key in range(100)} == {0}
+    assert {permute(rng.seed("none", key), 0, 0) for key in range(100)} == {0}
 
 
 def test_one_bit_is_kept_or_swapped_evenly() -> None:
-    kept = sum(rng.permute(rng.seed("bit", key), 1, 0) == 0 for key in range(4000))
+    kept = sum(permute(rng.seed("bit", key), 1, 0) == 0 for key in range(4000))
     assert p_uniform((kept, 4000 - kept)) > 1e-4
 
 
@@ -191,7 +199,7 @@ def test_every_value_is_as_likely_at_every_place(bits: int, place: str) -> None:
     n = 1 << bits
     index = {"first": 0, "second": 1, "middle": n // 2, "last": n - 1}[place]
     keys = islice(drawn(rng.seed("marginal", bits, place), rng.draw), 300 * n)
-    counts = Counter(rng.permute(key, bits, index) for key in keys)
+    counts = Counter(permute(key, bits, index) for key in keys)
     assert p_uniform(counts[value] for value in range(n)) > 1e-4
 
 
@@ -200,8 +208,7 @@ def test_every_order_of_a_few_members_is_as_likely(n: int) -> None:
     """memberlist shuffles its list uniformly (6.3); of many members a key cannot say as much."""
     bits, keys = (n - 1).bit_length(), islice(drawn(rng.seed("orders", n), rng.draw), 24_000)
     orders = Counter(
-        tuple(slot for i in range(1 << bits) if (slot := rng.permute(key, bits, i)) < n)
-        for key in keys
+        tuple(slot for i in range(1 << bits) if (slot := permute(key, bits, i)) < n) for key in keys
     )
     assert len(orders) == factorial(n)
     assert p_uniform(orders.values()) > 1e-4
@@ -209,6 +216,6 @@ def test_every_order_of_a_few_members_is_as_likely(n: int) -> None:
 
 def test_two_keys_give_two_orders() -> None:
     orders = {
-        tuple(rng.permute(rng.seed("orders", key), 6, i) for i in range(64)) for key in range(500)
+        tuple(permute(rng.seed("orders", key), 6, i) for i in range(64)) for key in range(500)
     }
     assert len(orders) == 500

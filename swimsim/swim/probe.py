@@ -8,7 +8,7 @@ ticks may fall on a running round. One of them is kept, and the next round follo
 at once.
 
 ``seq_no`` names a round: a timer or an ack with any other is stale. The members are walked in
-the order of a keyed permutation of their slots (``rng.permute``): all of them once a round of
+the order of a keyed permutation of their slots (``rng.permute_page``): all once a round of
 the list, in an order that differs for each node and each time, of which only the next few are
 held in memory. A member that joins takes a slot at the end, which is a random place in
 everybody's order.

@@ -52,6 +52,7 @@ from tests.builders import (
     at,
     group,
     of_type,
+    permute,
     record,
     who,
 )
@@ -67,7 +68,7 @@ class Group(NamedTuple):
 def key_of_straight_walk(bits: int) -> int:
     """A key under which the walk goes from slot to slot."""
     straight = list(range(1 << bits))
-    return next(key for key in count() if [rng.permute(key, bits, i) for i in straight] == straight)
+    return next(key for key in count() if [permute(key, bits, i) for i in straight] == straight)
 
 
 KEY = key_of_straight_walk(2)
@@ -727,7 +728,7 @@ def test_the_walk_is_memberlists_ring(
         nonlocal keys
         key, keys = rng.draw(keys)
         bits = (n - 1).bit_length()
-        slots = [rng.permute(key, bits, index) for index in range(1 << bits)]
+        slots = [permute(key, bits, index) for index in range(1 << bits)]
         by_slot = list(members)
         return [by_slot[slot].peer.name for slot in slots if slot < n]
 
